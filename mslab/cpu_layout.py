@@ -140,10 +140,12 @@ class StackedLayers(nn.Cell):
         return self.unstack(self.layers(self.stack(x)))
 
 
-def stack_small_maps(backbone: nn.Cell, batch_size: int, image_sizes: Collection[int], cores: int) -> int:
+def stack_small_maps(
+    backbone: nn.Cell, batch_size: int, image_sizes: Collection[int], cores: int, most: int | None = None
+) -> int:
     """Stack the maps of the last stages, those of at most LARGEST. Returns the number of stages; square images only.
 
-    `image_sizes`: every size that the network receives.
+    `image_sizes`: every size that the network receives; `most`: stages that are stacked, at most.
     """
     groups = max(g for g in range(1, min(cores, batch_size) + 1) if batch_size % g == 0)
     if groups == batch_size:
@@ -151,11 +153,11 @@ def stack_small_maps(backbone: nn.Cell, batch_size: int, image_sizes: Collection
     stages = list(backbone.layers)
     sizes = [size if backbone.pool is None else -(-size // 4) for size in image_sizes]  # after the stem
     stacked = 0
-    for stage in stages:
+    for number, stage in enumerate(stages):
         convolutions = [cell for _, cell in stage.cells_and_names() if isinstance(cell, nn.Conv2d)]
         stride = max(conv.stride[0] for conv in convolutions)
         before, sizes = sizes, [-(-size // stride) for size in sizes]
-        if max(sizes) <= LARGEST:
+        if max(sizes) <= LARGEST and (most is None or number >= len(stages) - most):
             wrap_spatial(stage, groups, before)
             stacked += 1
     if stacked:

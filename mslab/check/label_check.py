@@ -21,18 +21,28 @@ RULES = (*label_rules.RULES, *mask_rules.RULES)
 
 
 def check_labels(
-    root: str | Path, task: str | None = None, cache: bool = True, progress: Progress | None = None
+    root: str | Path,
+    task: str | None = None,
+    cache: bool = True,
+    progress: Progress | None = None,
+    val: str | Path | None = None,
 ) -> LabelReport:
     """Read the labels, load every image, apply every rule. `task`: one of TASKS; by default all that have labels.
 
-    Raises DatasetError if there are no such labels. On Ctrl-C the KeyboardInterrupt has the incomplete report as
+    `val`: then `root` has the training images, and `val` those for validation. Raises DatasetError if there are no such labels. On Ctrl-C the KeyboardInterrupt has the incomplete report as
     `.report`.
     """
     root = paths.path_of(root, DatasetError, EXPECTED, lambda: "the path of that folder")
-    places = find_labels(root)
+    places = find_labels(root) if val is None else {"train": place_of(root, "train"), "val": place_of(val, "val")}
     if not places:
-        fix = "mslab data import FOLDER --format voc, yolo or labelme brings others into this form"
-        raise DatasetError(f"{root} has no labels of boxes, masks, key points or tags.", expected=EXPECTED, fix=fix)
+        raise unlabelled(root)
+    if val is not None and places["train"] == places["val"]:
+        raise DatasetError(
+            f"train_data and val_data have the same labels: {places['val'].images}.",
+            expected="images for validation that are not trained on: train/ and val/, or COCO's files of both",
+            fix="name the two folders, such as train_data=FOLDER/train val_data=FOLDER/val",
+        )
+    root = root if val is None else common_folder(root, Path(val))
     read = {name: read_split(place.of_task(task)) for name, place in places.items()}
     tasks = tasks_of([labels for labels, _ in read.values()])
     if task and task not in tasks and not any(problems for _, problems in read.values()):
@@ -55,6 +65,30 @@ def check_labels(
         for rule in RULES:
             report.findings.extend(rule(report))
     return report
+
+
+def unlabelled(root: Path) -> DatasetError:
+    fix = "mslab data import FOLDER --format voc, yolo or labelme brings others into this form"
+    return DatasetError(f"{root} has no labels of boxes, masks, key points or tags.", expected=EXPECTED, fix=fix)
+
+
+def place_of(folder: str | Path, split: str) -> LabelFiles:
+    """The files of a split in a folder of its own, or in one of the complete data set. Raises DatasetError."""
+    folder = paths.path_of(folder, DatasetError, EXPECTED, lambda: "the path of that folder")
+    found = find_labels(folder)
+    place = found.get(split) or found.get("")
+    if place is None and len(found) == 1:
+        place = next(iter(found.values()))
+    if place is None:
+        raise unlabelled(folder)
+    return place
+
+
+def common_folder(*folders: Path) -> Path:
+    """The folder that contains all of these, as they are written where that is possible."""
+    if len({folder.is_absolute() for folder in folders}) > 1:
+        folders = tuple(Path(os.path.abspath(folder)) for folder in folders)  # noqa: PTH100  (links are not resolved)
+    return Path(os.path.commonpath(folders))
 
 
 def tasks_of(sets: list[LabelSet]) -> tuple[str, ...]:

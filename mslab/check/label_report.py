@@ -13,6 +13,7 @@ from mslab.files import sha256
 from mslab.tasks.coco import counts_of
 from mslab.tasks.folders import LabelFiles
 from mslab.tasks.labels import LabelSet, Problem
+from mslab.tasks.reading import EXPECTED
 
 
 @dataclass
@@ -24,6 +25,7 @@ class LabelReport(DatasetReport):
     sets: dict[str, LabelSet] = field(default_factory=dict)
     problems: dict[str, list[tuple[Any, Problem]]] = field(default_factory=dict)  # split -> (file of labels, problem)
     masks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # split -> {mask: a worker's answer}
+    expected = EXPECTED
     caption = "Objects of each class (or images with a tag), in the order of the class indices"
 
     @property
@@ -33,7 +35,8 @@ class LabelReport(DatasetReport):
 
     @property
     def class_names(self) -> list[str]:
-        names = self.first.class_names or list(self.first.tags)
+        only = self.tasks[0] if len(self.tasks) == 1 else ""
+        names = self.first.names(only) or list(self.first.tags)
         return names or [str(value) for value in sorted({v for row in self.values.values() for v in row})]
 
     @property

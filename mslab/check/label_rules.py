@@ -151,6 +151,12 @@ def categories(report: LabelReport) -> Iterator[Finding]:
                 text = f"(the key points of {category.name} are not those of {first[0]}, or in another order)"
                 fix = "use one list of categories in all files"
                 yield Finding("keypoint-names", "error", path, text, fix)
+    kinds = {category.points: category.name for category in first[1].categories if category.points}
+    if report.tasks == ("keypoints",) and len(kinds) > 1:
+        one, other, *_ = kinds.values()
+        text = f"({one} and {other} have different key points: one head learns the same ones for all classes)"
+        fix = "give all classes one list of key points; those that an object does not have are 0, 0, 0"
+        yield Finding("keypoint-names", "error", labels_file(report, first[0]), text, fix)
     for name, labels in report.sets.items():
         if labels.categories and (none := [key for key, count in report.counts[name].items() if not count]):
             text = f"({len(none)} of {len(labels.categories)} classes have no object: {', '.join(none[:6])})"

@@ -89,6 +89,7 @@ class DatasetReport:
     resize_mode: str = "crop"  # how images become square
     grouping: Any = None  # of check.groups: which images --group keeps together
 
+    expected = EXPECTED
     caption = "Images of each class, in the order of the class indices"
 
     @property
@@ -240,7 +241,7 @@ class DatasetReport:
         raise DatasetError(
             f"{what}.",
             details=rows,
-            expected=say(EXPECTED),
+            expected=say(self.expected),
             fix="\n".join([*list(fixes)[:MAX_FIXES], *["…"] * (len(fixes) > MAX_FIXES)]),
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mslab.check.dataset import Progress, check_dataset, no_images
 from mslab.check.report import DatasetReport, counted
-from mslab.config import Settings, override, paths
+from mslab.config import Settings, override, paths, tasks
 from mslab.config.origins import COMMAND_LINE
 from mslab.errors import ConfigError, DatasetError
 from mslab.escaping import quoted
@@ -22,6 +22,10 @@ def report_of(
     group: str | None = None,
 ) -> DatasetReport:
     """The report on the data that the settings name; it may contain errors."""
+    if settings.task != "classify":
+        from mslab.check.label_check import check_labels  # only here: most trainings have no such labels
+
+        return check_labels(settings.train_data, settings.task, cache, progress, val=settings.val_data)
     return check_dataset(
         settings.train_data,
         settings.val_data,
@@ -94,12 +98,15 @@ def check_or_raise(
     report = report or report_of(settings, skip_content, progress)
     report.raise_errors(f"{source} says class_num: {settings.class_num}")
     count = len(report.class_names)
-    noun = next(iter(report.splits.values())).noun
+    noun = tasks.NOUNS.get(settings.task) or next(iter(report.splits.values())).noun
+    others = "other labels" if settings.task in tasks.TASKS else "other folders"
     if count != settings.class_num:  # a report made without class_num
         raise DatasetError(
             f"{report.root} has {counted(count, noun)}, {source} says class_num: {settings.class_num}.",
             expected=f"class_num equal to the number of {counted(2, noun)[2:]}",
-            fix=f"class_num: {count}, or other folders" if count > 1 else "add a folder of images of another class",
+            fix=f"class_num: {count}, or {others}"
+            if count > (settings.task == tasks.CLASSIFY)
+            else "add a folder of images of another class",
         )
     refuse_unmeasured(settings, report)
     return report

@@ -18,14 +18,29 @@ from mslab.checkpoint.networks import MindcvNetwork, Network, ResNet
 from mslab.checkpoint.readers import DAMAGE
 from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import ENTRY
-from mslab.config import IMAGENET, Mean, Profile, Stages, Std
+from mslab.config import IMAGENET, Mean, Profile, Stages, Std, tasks
 from mslab.errors import CheckpointError
 from mslab.files import parse_json
 from mslab.stages import EXPECTED, read_table
+from mslab.tasks import layout
 
 MAX_KEYS = 20  # of weights, in a message
 STANDARD: dict[str, Any] = {"image_size": 224, "resize_mode": "crop"} | IMAGENET  # for entries that a file lacks
 MAX_INFO = 200_000  # values of the `mslab` entry
+
+
+class Options(BaseModel):
+    """How boxes are made of a detector's maps: the settings of these names."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+    box_score_thresh: Annotated[float, Field(ge=0, le=1)] = 0.3
+    nms_iou_thresh: Annotated[float, Field(ge=0, le=1)] | None = 0.5
+    box_detections_per_img: Annotated[int, Field(ge=1, le=1000)] = 100
+    tile_grid_size: Annotated[list[Annotated[int, Field(ge=1, le=20)]], Field(min_length=2, max_length=2)] | None = None
+    tile_overlap_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    tile_predictions_nms_thresh: Annotated[float, Field(ge=0, le=1)] = 0.25
+    validation_metric_type: Literal["voc", "coco", "coco_voc", "none"] = "voc"
+    validation_iou_threshold: Annotated[float, Field(ge=0.1, le=1)] = 0.5
 
 
 class Info(BaseModel):
@@ -43,6 +58,10 @@ class Info(BaseModel):
     folders: dict[str, list[str]] | None = None
     resize_mode: Literal["crop", "pad", "squash"] | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    task: Literal["multilabel", "segment", "keypoints", "detect"] | None = None
+    options: Options | None = None
+    skeleton: list[tuple[Annotated[int, Field(ge=0, le=1000)], Annotated[int, Field(ge=0, le=1000)]]] | None = None
+    thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     epoch: Annotated[int, Field(ge=0)] | None = None
 
 
@@ -89,6 +108,11 @@ class Checkpoint:
         return next(iter(self.head.get(f"{HEAD}weight", np.empty(0)).shape), 0)
 
     @property
+    def task(self) -> str:
+        """What the network says of an image; "classify" in all files of others."""
+        return str(self.info.get("task", tasks.CLASSIFY)) if self.head else tasks.CLASSIFY
+
+    @property
     def hidden(self) -> int:
         """Width of the head's layer before the last; 0 without one."""
         return next(iter(self.head.get("hidden.weight", np.empty(0)).shape), 0)
@@ -126,6 +150,11 @@ class Checkpoint:
         return MindcvNetwork(self.mindcv, self.path) if self.mindcv else ResNet(self.stages, self.profile)
 
     @property
+    def map_shapes(self) -> list[tuple[int, int]]:
+        """(channels, stride) of the map after each stage."""
+        return layout.stage_shapes(self.stages, self.profile)
+
+    @property
     def state(self) -> dict[str, np.ndarray]:
         """The tensors of a last.ckpt under today's names: in older files the training's have no prefix of their own."""
         if any(name.startswith(TRAINING) for name in self.tensors):
@@ -137,7 +166,9 @@ class Checkpoint:
         """Raise CheckpointError unless the tensors are exactly those of its network, with or without a head."""
         network = f"{self.network.title.removeprefix('a ')} ({self.dialect.name}'s names)"
         shapes = self.network.layout() if self.network.blocks <= len(self.tensors) else {}
-        if self.head:
+        if self.task in tasks.MAPS:
+            shapes |= layout.tensors(self.map_shapes, len(self.class_names) + tasks.EXTRA_OUTPUTS[self.task])
+        elif self.head:
             names = self.info.get("class_names")
             rows = len(names) if names else self.outputs
             channels = self.network.channels
@@ -157,6 +188,9 @@ class Checkpoint:
     def describe(self) -> str:
         """Return a line such as "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)"."""
         classes = f"{self.outputs} classes" if self.head else "without a head"
+        if self.task != tasks.CLASSIFY:
+            noun = tasks.NOUNS[self.task]
+            classes = f"{self.task}, {len(self.class_names)} {noun}{'es' if noun == 'class' else 's'}"
         origin = " with mslab's names" if self.dialect.name == "mslab" else f" of {self.dialect.name}"
         differs = self.network.differences
         parts = [f"{self.network.title}{'' if self.mindcv else origin}, {classes}"]
@@ -215,6 +249,8 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
                 raise wrong_weights(path, choice.weights, [*sets])
             backbone, head, notes = mindcv_files.split(path, tensors, mindcv, own=bool(recorded))
             return Checkpoint(path, tensors, info, dialect, backbone, head, notes, published=known, mindcv=mindcv)
+        if recorded.get("task") in tasks.MAPS:
+            return own_map(path, tensors, info)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")
         source, assumed = _dialect(path, tensors, info, choice.dialect, known.project if known else "")
@@ -234,6 +270,15 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
     taken = f"weights of {choice.weights!r} taken, as --weights says" if choice.weights else taken
     choices = [text for text in (taken, *selected.choices, assumed) if text]
     return Checkpoint(path, tensors, info, source, backbone, head, selected.notes, choices, assumed, known)
+
+
+def own_map(path: Path, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> Checkpoint:
+    """A network of mslab's with a neck: no other project has its names."""
+    rest = {name for name in tensors if name.startswith(TRAINING)}
+    head = {name: value for name, value in tensors.items() if name.startswith(layout.HEADS)}
+    backbone = {name: value for name, value in tensors.items() if name not in head and name not in rest}
+    notes = [f"{len(rest)} tensors left out ({selecting.OPTIMIZER})"] if rest else []
+    return Checkpoint(path, tensors, info, dialects.DIALECTS[-1], backbone, head, notes)
 
 
 def _dialect(

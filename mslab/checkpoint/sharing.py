@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from mslab.checkpoint.dialects import HEADS
+from mslab.checkpoint import dialects
 from mslab.errors import CheckpointError
 from mslab.files import FormatError, read_bytes
+from mslab.tasks import layout
 
 SHARED = "shared"  # key of the `mslab` entry
+HEADS = (*dialects.HEADS, *layout.HEADS)
 LARGEST = float(np.finfo(np.float16).max)  # 65504
 
 

@@ -15,7 +15,16 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
     # data
-    train_data: str = Field(description="training images: a folder with one folder per class, or a table of labels")
+    task: Literal["classify", "multilabel", "segment", "keypoints", "detect"] = Field(
+        "classify",
+        description="what the network says of an image: classify = its class, multilabel = its tags, segment = the "
+        "class of every pixel, keypoints = points of each object, detect = boxes around objects. All but classify read "
+        "labels beside the images: COCO's JSON, pictures of classes or a table of tags (docs/labels.md)",
+    )
+    train_data: str = Field(
+        description="training images: a folder with one folder per class, or a table of labels; for other tasks a "
+        "folder with labels"
+    )
     val_data: str = Field(description="validation images in the same layout; they decide which epoch becomes best.ckpt")
     follow_links: bool = Field(
         False, description="read the files and folders elsewhere that symbolic links in the data lead to"
@@ -25,7 +34,12 @@ class DataSettings(BaseModel):
         description="files and folders of the data that are left out, by name at any level, or by path in the split: "
         '[".snapshot", "lost+found", "Agaricus/0001.jpg"]',
     )
-    class_num: int = Field(ge=2, le=100_000, description="number of classes; must equal the number of class folders")
+    class_num: int = Field(
+        ge=1,
+        le=100_000,
+        description="number of classes, 2 or more; must equal the number of class folders. Of other tasks: number of "
+        "classes (without the ground), tags or key points, 1 or more",
+    )
     classes: Annotated[Names, Field(min_length=2)] | None = Field(
         None,
         description="the classes to train on, by the names of their folders or of their groups in merge: [Amanita, "

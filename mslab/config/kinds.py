@@ -12,12 +12,30 @@ from mslab.stages import EXPECTED, read_table
 Mean = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
 Std = Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
 Epoch = Annotated[str, BeforeValidator(lambda n: str(n) if type(n) is int else n), Field(pattern=r"^([2-9]|[1-9]\d+)$")]
-Part = Annotated[str, Field(pattern=r"^(backbone|stem|layer[1-9]\d*|head)$")]
+Part = Annotated[str, Field(pattern=r"^(backbone|stem|layer[1-9]\d*|neck|head)$")]
 Epochs = Annotated[
     str,
     BeforeValidator(lambda e: ",".join(map(str, e)) if isinstance(e, list) else str(e) if type(e) is int else e),
     Field(pattern=r"^\s*[1-9]\d*(\s*,\s*[1-9]\d*)*\s*$"),
 ]
+
+
+def _grid(value: Any) -> Any:
+    """Tiles across and down, also as Azure's text. Raises ValueError."""
+    # _grid("(3, 2)") -> [3, 2]; _grid("3x2") -> [3, 2]
+    if isinstance(value, str):
+        numbers = re.findall(r"\d+", value)
+        value = [int(number) for number in numbers] if re.fullmatch(r"[\s\d,x×()\[\]]*", value) else value
+    if isinstance(value, tuple):
+        value = list(value)
+    if not (isinstance(value, list) and len(value) == 2 and all(type(n) is int and 1 <= n <= 20 for n in value)):
+        raise ValueError("must be two whole numbers from 1 to 20, tiles across and down, such as 3,2")
+    if value == [1, 1]:
+        raise ValueError("1,1 is the whole image, which the network sees anyway; write null")
+    return value
+
+
+Grid = Annotated[list[int], BeforeValidator(_grid)]
 
 
 def _stages(table: Any) -> list[list[int]] | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab import schedule
+from mslab.config import tasks
 from mslab.config.schema import FIELDS, Settings
 from mslab.escaping import quoted
 
@@ -157,8 +158,25 @@ def one_network(s: Settings) -> Iterator[Clash]:
         yield "network", text, " ".join(f"{name}=null" for name in others)
 
 
+def fits_task(s: Settings) -> Iterator[Clash]:
+    if s.task == tasks.CLASSIFY and s.class_num < 2:
+        yield "class_num", f"class_num: {s.class_num} leaves nothing to decide: there are 2 or more classes", ""
+    if s.task in tasks.MAPS and s.network:
+        text = f"network: {s.network} gives no maps of several sizes, which task: {s.task} needs"
+        yield "network", text, "network=null"
+    if s.task != tasks.CLASSIFY and s.best_by not in (None, "loss"):
+        text = f"best_by: {s.best_by} is a measure of classes; task: {s.task} has {tasks.measure(s)}, and loss"
+        yield "best_by", text, "best_by=null"
+    if s.task == "detect" and s.validation_metric_type == "none" and s.best_by != "loss":
+        text = "validation_metric_type: none measures nothing that could choose the best epoch but the loss"
+        yield "validation_metric_type", text, "best_by=loss"
+    if s.task != tasks.CLASSIFY and s.target_accuracy and s.validation_metric_type == "none":
+        text = f"target_accuracy: {s.target_accuracy} is never reached with validation_metric_type: none"
+        yield "target_accuracy", text, "target_accuracy=null"
+
+
 def two_data_sets(s: Settings) -> Iterator[Clash]:
-    if Path(s.train_data).resolve() == Path(s.val_data).resolve():
+    if s.task == tasks.CLASSIFY and Path(s.train_data).resolve() == Path(s.val_data).resolve():
         text, words = f"train_data and val_data are both {s.train_data}", ""
         if pairs := splits_below(Path(s.train_data)):
             names = ", ".join(f"{train} and {val}" for train, val in pairs[:SHOWN])
@@ -232,6 +250,7 @@ CONTRADICTIONS: list[Callable[[Settings], Iterable[Clash]]] = [
     one_network,
     classes_once,
     class_num_of_classes,
+    fits_task,
     two_data_sets,
 ]
 
@@ -263,6 +282,9 @@ def _is_number(strategy: str | None) -> bool:
 
 # (names, the other setting, settings -> whether the names do nothing, reason)
 IDLE: list[tuple[str, str, Callable[[Settings], bool], str]] = [
+    (" ".join(tasks.OF_DETECT), "task", lambda s: s.task != "detect", "it is unused (it belongs to detect)"),
+    (" ".join(tasks.OF_CLASSIFY), "task", lambda s: s.task != "classify", "it is unused (it belongs to classify)"),
+    (" ".join(tasks.OF_VECTORS), "task", lambda s: s.task in tasks.MAPS, "the head is on a map, and has none"),
     (
         "lr_init lr_max lr_end warmup_epochs",
         "learning_rate_strategy",

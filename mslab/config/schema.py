@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr
 
 from mslab.config.data_schema import DataSettings
-from mslab.config.kinds import BestBy, Epoch, Epochs, NetworkName, Part, Profile, Stages, Strategy
+from mslab.config.kinds import BestBy, Epoch, Epochs, Grid, NetworkName, Part, Profile, Stages, Strategy
 from mslab.config.origins import COMMAND_LINE, SettingOrigin
 
 
@@ -164,6 +164,33 @@ class Settings(DataSettings):
         gt=0,
         le=1,
         description="fraction of each batch, its hardest images, that the loss uses (Shrivastava 2016); 1 = all",
+    )
+    # detect
+    box_score_thresh: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.3, description="detect: score from which a box is shown; average precision also counts those down to 0.05"
+    )
+    nms_iou_thresh: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        0.5,
+        description="detect: a box that overlaps a surer one of its class by more than this (intersection over union) "
+        "is dropped; null = none is",
+    )
+    box_detections_per_img: int = Field(100, ge=1, le=1000, description="detect: boxes of an image, at most")
+    tile_grid_size: Grid | None = Field(
+        None,
+        description="detect: for small things, tiles across and down, such as 3,2: the network sees the whole image and "
+        "each tile, in training too; null = the whole image alone",
+    )
+    tile_overlap_ratio: float = Field(0.25, ge=0, lt=1, description="detect: share of its side that a tile overlaps")
+    tile_predictions_nms_thresh: float = Field(
+        0.25, ge=0, le=1, description="detect: nms_iou_thresh for the boxes of all tiles together"
+    )
+    validation_metric_type: Literal["voc", "coco", "coco_voc", "none"] = Field(
+        "voc",
+        description="detect: average precision of PASCAL VOC or COCO, or both; none = only the loss (needs best_by: "
+        "loss)",
+    )
+    validation_iou_threshold: float = Field(
+        0.5, ge=0.1, le=1, description="detect: overlap from which a box counts as found in VOC's average precision"
     )
     # evaluating and stopping
     do_eval_along_train: bool = Field(True, description="false = evaluate after the last epoch only")

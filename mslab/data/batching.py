@@ -1,6 +1,6 @@
 """Checked files -> batches. The class order comes from the check and is explicit; MindSpore never guesses it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 
 import mindspore.dataset as ds
@@ -14,7 +14,7 @@ from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
 
 
-def steps_per_epoch(images: ImageSource, batch_size: int, workers: int = 1, accumulation_steps: int = 1) -> int:
+def steps_per_epoch(images: Sized, batch_size: int, workers: int = 1, accumulation_steps: int = 1) -> int:
     """Number of full batches in an epoch, over all workers; batches that do not complete an update are dropped.
 
     Raises DatasetError if the images do not fill one update.

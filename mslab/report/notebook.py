@@ -155,7 +155,7 @@ class Run:
         run, best = self._run, self._run.best
         text = f"{len(self.class_names)} classes, {run.epochs_done} of {run.settings.epochs} epochs"
         text += f", {self.manifest['status']}"
-        text += f"; {ranking.best_text(best, self._run.best_by)}" if best else ""
+        text += f"; {ranking.best_text(best, self._run.best_by, ranking.shown(self._run.settings))}" if best else ""
         linear = self.manifest["metrics"].get("linear_acc")
         return text + (f", a linear model of 8x8 thumbnails has {linear:.3f}" if linear is not None else "")
 

@@ -169,7 +169,7 @@ def status_line(run: RunFolder, status: str, width: int) -> str:
     if rows and status == "running":
         parts.append(f"about {time_left(run)} left")
     if best := run.best:
-        parts.append(ranking.best_text(best, run.best_by))
+        parts.append(ranking.best_text(best, run.best_by, ranking.shown(run.settings)))
     if rows:
         parts += [f"lr {rows[-1]['lr']:.3g}", f"{rows[-1]['images_per_s']:.0f} images/s"]
     parts += changed(run.path, run.manifest)

@@ -26,6 +26,7 @@ from mslab.runs.history import read_history as read_history
 from mslab.runtime import console, signals, versions
 
 log = logging.getLogger("mslab")
+OF_HEAD = ("class_names", "folders", "task", "options", "skeleton")  # keys of a checkpoint's entry
 TEXTS = ("config.yaml", "manifest.json", "history.csv", "steps.csv", "images.csv", "eval.json", "train.log")
 
 
@@ -189,18 +190,18 @@ class RunFolder:
     def record_epoch(self, row: dict[str, Any], figures: Mapping[str, Any] | None, network: Any) -> None:
         """Add an epoch's row, with its figures if it was evaluated, and save the best epochs' checkpoints."""
         row["val_loss"] = figures["loss"] if figures else math.nan
-        row["val_acc"] = figures["accuracy"] if figures else math.nan
+        row["val_acc"] = figures[figures.get("measure", "accuracy")] if figures else math.nan
         row |= ranking.measures(figures, self.best_by)
         # as in the file
         row.update({key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)})
         self.history.append(row)
         if not self.writes or not figures:
             return
-        fitted = figures.get("calibration")
-        info = self.info | ({"temperature": fitted["temperature"]} if fitted else {})
+        info = self.info | ({"temperature": fitted["temperature"]} if (fitted := figures.get("calibration")) else {})
+        info |= {"thresholds": figures["tag_thresholds"]} if "tag_thresholds" in figures else {}
         if self.best is row:
             checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", info)
-            backbone = {key: value for key, value in self.info.items() if key not in ("class_names", "folders")}
+            backbone = {key: value for key, value in self.info.items() if key not in OF_HEAD}
             checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
             self.write_json("eval.json", self.evaluation(figures))
         self._save_top(row, network, info)
@@ -328,8 +329,8 @@ class RunFolder:
         artifacts |= self.at_start()  # as they were then: whoever edits config.yaml meanwhile changes nothing
         best = self.best
         if best:
-            linear = {"linear_acc": self.manifest["metrics"].get("linear_acc")}
-            self.manifest["metrics"] = ranking.metrics(best, self.best_by) | linear
+            others = {"linear_acc": None} | self.manifest["metrics"]
+            self.manifest["metrics"] = others | ranking.metrics(best, self.best_by)
         self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
         self.write_manifest()
 

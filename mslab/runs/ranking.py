@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mslab.config import Settings
+from mslab.config import Settings, tasks
 from mslab.config.kinds import BestBy
 from mslab.errors import RunError
 
@@ -35,7 +35,7 @@ def extra(best_by: str | None) -> list[str]:
 
 def measures(figures: Mapping[str, Any] | None, best_by: str | None) -> dict[str, float]:
     """The values of `extra` for an epoch. `figures`: of measuring.measure; None if it was not evaluated."""
-    if figures is None or not best_by:
+    if figures is None or not best_by or "per_class" not in figures:
         return dict.fromkeys(extra(best_by), math.nan)
     classes = figures["per_class"]
     predicted = map(sum, zip(*figures["confusion"], strict=True))
@@ -80,10 +80,16 @@ def others(rows: Sequence[dict[str, Any]], best_by: str | None) -> dict[str, int
     return {name: epoch for name, epoch in epochs.items() if epoch != chosen["epoch"]}
 
 
-def best_text(row: Row, best_by: str | None) -> str:
+def shown(settings: Settings) -> str:
+    """How the column val_acc is called for people: by the measure that it has in this task."""
+    return "val_acc" if settings.task == tasks.CLASSIFY else f"val_{tasks.measure(settings)}"
+
+
+def best_text(row: Row, best_by: str | None, called: str = "val_acc") -> str:
     """best_text(row, "macro_f1") -> "best val_macro_f1 0.913 in epoch 7 (val_acc 0.950)" """
-    name, accuracy = column(best_by), f" (val_acc {row['val_acc']:.3f})"
-    return f"best {name} {row[name]:.3f} in epoch {row['epoch']}" + accuracy * (name != "val_acc")
+    name, accuracy = column(best_by), f" ({called} {row['val_acc']:.3f})"
+    title = called if name == "val_acc" else name
+    return f"best {title} {row[name]:.3f} in epoch {row['epoch']}" + accuracy * (name != "val_acc")
 
 
 def metrics(row: Row, best_by: str | None) -> dict[str, Any]:

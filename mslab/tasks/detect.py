@@ -12,23 +12,31 @@ boxes alike, and take far fewer steps. Of two centres in one cell the smaller ob
 have the same class, it alone is found.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
+from PIL import Image
 
+from mslab.config.tasks import OF_DETECT
 from mslab.tasks import average_precision
 from mslab.tasks.average_precision import Detections, overlaps
+from mslab.tasks.drawing import draw_boxes
+from mslab.tasks.labels import ImageLabels
 from mslab.tasks.neck import MapHead
-from mslab.tasks.sample import Sample, areas
+from mslab.tasks.sample import Box, Sample, areas, unfitted
 from mslab.tasks.sigmoid import negative_log_sigmoid, sigmoid
+from mslab.tasks.task import Figures, Part, Task
+from mslab.tasks.tiles import tile_boxes
 
 OVERLAP = 0.7  # a box whose centre is off by the radius of the Gaussian still overlaps the true one by this
 PRIOR = 0.1  # where the heat starts: at 0.5 the many empty cells would swamp the first steps (Lin et al. 2017)
 ALPHA, BETA = 2, 4  # of the focal loss: how little easy cells count, and cells near a centre
 MOST = 1000  # centres of an image that are looked at, the surest ones
 SIDE = 8.0  # cells, where widths and heights start
+LOWEST = 0.05  # score of a box that still counts in average precision, which needs the doubtful ones, too
 
 
 def head(class_num: int) -> MapHead:
@@ -139,6 +147,21 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, thresho
     return np.array(kept, int)
 
 
+def joined(
+    found: Sequence[Detections],
+    tiles: Sequence[Box],
+    tile_predictions_nms_thresh: float = 0.25,
+    box_detections_per_img: int = 100,
+) -> Detections:
+    """What was found in the whole image (first) and in each tile, in the image's coordinates, duplicates dropped."""
+    shifts = [np.zeros(4, np.float32), *(np.array(box[:2] * 2, np.float32) for box in tiles)]
+    boxes = np.concatenate([own.boxes + shift for own, shift in zip(found, shifts, strict=True)])
+    both = Detections(
+        boxes, np.concatenate([own.scores for own in found]), np.concatenate([own.classes for own in found])
+    )
+    return take(both, suppress(*both[:3], tile_predictions_nms_thresh)[:box_detections_per_img])
+
+
 def truth(sample: Sample) -> Detections:
     return Detections(sample.boxes, np.ones(len(sample.boxes)), sample.classes, sample.ignored)
 
@@ -157,3 +180,83 @@ def measure(
     if "coco" in validation_metric_type:
         figures |= average_precision.coco(found, there)
     return figures
+
+
+class Detect(Task):
+    """Boxes around objects. An answer is Detections."""
+
+    name = "detect"
+    options = OF_DETECT
+
+    @property
+    def measure(self) -> str:
+        return "coco_map" if self.info["options"]["validation_metric_type"] == "coco" else "voc_map"
+
+    def parts(self, labels: ImageLabels, size: tuple[int, int]) -> list[Part]:
+        grid, overlap = (self.info["options"][name] for name in ("tile_grid_size", "tile_overlap_ratio"))
+        tiles = tile_boxes(size, tuple(grid), overlap) if grid else []
+        return [Part((0, 0, *size)), *map(Part, tiles)]
+
+    def target(self, sample: Sample, stride: int) -> np.ndarray:
+        return target(sample, len(self.names), stride)
+
+    def head(self, targets: Sequence[np.ndarray]) -> MapHead:
+        return head(len(self.names))
+
+    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
+        return DetectLoss()
+
+    def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        """Of the cells that hold a centre, those whose most probable class is right."""
+        centre, count = targets[:, -1] == 1, len(self.names)
+        right = outputs[:, :count].argmax(1) == targets[:, :count].argmax(1)
+        return len(targets) * float(right[centre].mean()) if centre.any() else float(len(targets))
+
+    def answer(
+        self, outputs: Sequence[np.ndarray], parts: Sequence[Part], size: tuple[int, int], side: int, stride: int
+    ) -> Detections:
+        """All boxes down to LOWEST; shown() leaves those of box_score_thresh."""
+        options, found = self.info["options"], []
+        least, most = min(LOWEST, options["box_score_thresh"]), options["box_detections_per_img"]
+        for output, (left, top, right, bottom) in zip(outputs, (part.box for part in parts), strict=True):
+            own = decode(output, stride, (side, side), least, options["nms_iou_thresh"], most)
+            width, height = right - left, bottom - top
+            inner = np.clip(unfitted(own.boxes, side, width, height), 0, np.array([width, height] * 2, np.float32))
+            own = own._replace(boxes=inner.astype(np.float32))
+            found.append(take(own, np.flatnonzero(areas(own.boxes) > 0)))
+        if len(found) == 1:
+            return found[0]
+        return joined(found, [part.box for part in parts[1:]], options["tile_predictions_nms_thresh"], most)
+
+    def shown(self, answer: Detections) -> Detections:
+        return take(answer, np.flatnonzero(answer.scores >= self.info["options"]["box_score_thresh"]))
+
+    def truth(self, sample: Sample) -> Detections:
+        return truth(sample)
+
+    def figures(self, answers: Sequence[Detections], truths: Sequence[Detections]) -> Figures:
+        options = self.info["options"]
+        kind, threshold = options["validation_metric_type"], options["validation_iou_threshold"]
+        figures = measure(list(answers), list(truths), len(self.names), kind, threshold)
+        return {self.measure: float("nan")} | figures
+
+    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], Detections]:
+        """The mean box of each class, as a share of the image, the frequent classes surer."""
+        shares = [own.boxes / np.array(own.size * 2, np.float32) for own in samples]
+        boxes, classes = np.concatenate(shares), np.concatenate([own.classes for own in samples])
+        kept = ~np.concatenate([own.ignored for own in samples])
+        there = np.unique(classes[kept])
+        mean = np.array([boxes[kept & (classes == label)].mean(0) for label in there]).reshape(-1, 4)
+        score = np.array([(classes[kept] == label).mean() for label in there])
+        return lambda own: Detections((mean * np.array(own.size * 2)).astype(np.float32), score, there)
+
+    def draw(self, image: np.ndarray, answer: Detections) -> Image.Image:
+        return draw_boxes(image, answer, self.names)
+
+    def rows(self, answer: Detections) -> list[dict[str, Any]]:
+        """class, score, box: left, top, right, bottom."""
+        rows = zip(answer.boxes, answer.scores, answer.classes, strict=True)
+        return [
+            {"class": self.names[label], "score": float(score), "box": [round(float(v), 2) for v in box]}
+            for box, score, label in rows
+        ]

@@ -8,15 +8,20 @@ Targets are float32 (N, K, h, w), a Gaussian around each point, -1 all over for 
 are maps (N, K, h, w), without a sigmoid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
+from PIL import Image
 
 from mslab.tasks import average_precision
+from mslab.tasks.drawing import draw_points
+from mslab.tasks.labels import ImageLabels, LabelSet
 from mslab.tasks.neck import MapHead
 from mslab.tasks.sample import Box, Sample, cropped
+from mslab.tasks.task import Figures, Part, Task
 
 SIGMA = 1.5  # cells; Xiao et al. have 2 on maps twice as large
 MARGIN = 1.25  # of the crop's side to the longer one of the box; Xiao et al.'s
@@ -35,14 +40,9 @@ def crop_box(box: np.ndarray) -> Box:
     return left, top, left + side, top + side
 
 
-def crops(sample: Sample) -> list[tuple[Sample, Box]]:
-    """A sample for each object that has a labelled point and is not ignored, in its own size, and where it was cut."""
-    found = []
-    for i in np.flatnonzero(~sample.ignored & (sample.points[..., 2] > 0).any(1)):
-        box, own = crop_box(sample.boxes[i]), slice(i, i + 1)
-        one = Sample(sample.image, sample.boxes[own], sample.classes[own], sample.ignored[own], sample.points[own])
-        found.append((cropped(one, box, (box[2] - box[0], box[3] - box[1])), box))
-    return found
+def objects(labels: ImageLabels | Sample) -> list[int]:
+    """The objects that have a labelled point and are not ignored."""
+    return np.flatnonzero(~labels.ignored & (labels.points[..., 2] > 0).any(1)).tolist()
 
 
 def target(sample: Sample, stride: int) -> np.ndarray:
@@ -109,3 +109,101 @@ def measure(found: Sequence[np.ndarray], truth: Sequence[np.ndarray], boxes: np.
     return {"pck": float((errors <= PCK).mean()), "nme": float(errors.mean())} | average_precision.oks(
         found, scores, truth, boxes
     )
+
+
+class Points(NamedTuple):
+    """The points of the objects of an image, and the boxes that they were looked for in."""
+
+    points: np.ndarray  # (n, K, 3) x, y in pixels; of the truth COCO's visibility, of an answer the map's height
+    boxes: np.ndarray  # (n, 4) left, top, right, bottom
+
+
+class Keypoints(Task):
+    """Key points of each object whose box is known. An answer is Points, in the order of objects()."""
+
+    name = "keypoints"
+    measure = "pck"
+
+    @classmethod
+    def record(cls, labels: LabelSet, settings: Mapping[str, Any]) -> dict[str, Any]:
+        lines = next((category.skeleton for category in labels.categories if category.points), ())
+        return super().record(labels, settings) | {"skeleton": [list(pair) for pair in lines]}
+
+    def parts(self, labels: ImageLabels, size: tuple[int, int]) -> list[Part]:
+        """A square around each object."""
+        return [Part(crop_box(labels.boxes[i]), i) for i in objects(labels)]
+
+    def unlabelled_parts(self, size: tuple[int, int]) -> list[Part]:
+        """One object that fills the image."""
+        return [Part(crop_box(np.array([0, 0, *size])))]
+
+    def cut(self, sample: Sample, part: Part) -> Sample:
+        own, side = slice(part.number, part.number + 1), part.box[2] - part.box[0]
+        if part.number >= 0:
+            sample = Sample(
+                sample.image, sample.boxes[own], sample.classes[own], sample.ignored[own], sample.points[own]
+            )
+        return cropped(sample, part.box, (side, side))
+
+    def target(self, sample: Sample, stride: int) -> np.ndarray:
+        return target(sample, stride)
+
+    def head(self, targets: Sequence[np.ndarray]) -> MapHead:
+        return head(len(self.names))
+
+    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
+        return PointLoss()
+
+    def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        """Of the labelled points, those whose map is highest at most one cell from the target's highest one."""
+        counted, width = targets[:, :, 0, 0] >= 0, targets.shape[3]
+        found, there = (maps.reshape(*maps.shape[:2], -1).argmax(2) for maps in (outputs, targets))
+        near = (abs(found // width - there // width) <= 1) & (abs(found % width - there % width) <= 1)
+        return len(targets) * float(near[counted].mean()) if counted.any() else float(len(targets))
+
+    def answer(
+        self, outputs: Sequence[np.ndarray], parts: Sequence[Part], size: tuple[int, int], side: int, stride: int
+    ) -> Points:
+        found = [
+            uncropped(decode(output, stride), part.box, side) for output, part in zip(outputs, parts, strict=True)
+        ]
+        return Points(
+            np.array(found).reshape(-1, len(self.names), 3), np.array([part.box for part in parts]).reshape(-1, 4)
+        )
+
+    def truth(self, sample: Sample) -> Points:
+        own = objects(sample)
+        return Points(sample.points[own], sample.boxes[own])
+
+    def figures(self, answers: Sequence[Points], truths: Sequence[Points]) -> Figures:
+        found, there = ([points for image in images for points in image.points] for images in (answers, truths))
+        return dict(measure(found, there, np.concatenate([image.boxes for image in truths])))
+
+    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], Points]:
+        """The mean position of each point in the box."""
+        points, boxes = (np.concatenate(values) for values in zip(*map(self.truth, samples), strict=True))
+        sides = boxes[:, None, 2:] - boxes[:, None, :2]
+        shares, seen = (points[..., :2] - boxes[:, None, :2]) / sides, points[..., 2:] > 0
+        mean = (shares * seen).sum(0) / np.maximum(seen.sum(0), 1)  # (K, 2)
+
+        def at(own: Sample) -> Points:
+            boxes = self.truth(own).boxes
+            places = mean * (boxes[:, None, 2:] - boxes[:, None, :2]) + boxes[:, None, :2]
+            return Points(np.concatenate([places, np.ones((*places.shape[:2], 1))], 2), boxes)
+
+        return at
+
+    def draw(self, image: np.ndarray, answer: Points) -> Image.Image:
+        return draw_points(image, list(answer.points), [(i, j) for i, j in self.info.get("skeleton", ())])
+
+    def rows(self, answer: Points) -> list[dict[str, Any]]:
+        """box, points {name: [x, y, score]}."""
+        return [
+            {
+                "box": [round(float(v), 2) for v in box],
+                "points": {
+                    name: [round(float(v), 3) for v in row] for name, row in zip(self.names, points, strict=True)
+                },
+            }
+            for points, box in zip(*answer, strict=True)
+        ]

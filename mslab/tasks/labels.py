@@ -74,3 +74,11 @@ class LabelSet:
     @property
     def class_names(self) -> list[str]:
         return [category.name for category in self.categories]
+
+    def names(self, task: str) -> list[str]:
+        """What a network for this task has an output for: classes, tags, or the key points of an object."""
+        if task == "multilabel":
+            return list(self.tags)
+        if task == "keypoints":
+            return list(next((category.points for category in self.categories if category.points), ()))
+        return self.class_names

@@ -4,14 +4,19 @@ The network is ResNet50 with resnet50_head(number of tags), as for classes; loss
 Targets are the tags, float32 (N, T); outputs are logits (N, T).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
+from PIL import Image
 
 from mslab.tasks.average_precision import average_precision
+from mslab.tasks.drawing import draw_tags
+from mslab.tasks.sample import Sample
 from mslab.tasks.sigmoid import negative_log_sigmoid, sigmoid
+from mslab.tasks.task import Figures, Part, Task
 
 
 def positive_weights(tags: np.ndarray, weighted_loss: int) -> np.ndarray:
@@ -80,7 +85,62 @@ def mean(values: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def decode(logits: np.ndarray, thresholds: np.ndarray, names: Sequence[str]) -> list[tuple[str, float]]:
-    """The tags of one image and their probabilities, the likeliest first. logits (T,)."""
-    p = sigmoid(logits)
-    return [(names[t], float(p[t])) for t in np.argsort(-p, kind="stable") if p[t] >= thresholds[t]]
+class Multilabel(Task):
+    """Tags. An answer is the probability of each, float64 (T,).
+
+    The thresholds from which a tag is given are those of highest F1 on the validation images; best.ckpt records them.
+    """
+
+    name = "multilabel"
+    measure = "map"
+
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        super().__init__(info)
+        recorded = info.get("thresholds")
+        self.thresholds = None if recorded is None else np.array(recorded)
+
+    def target(self, sample: Sample, stride: int) -> np.ndarray:
+        assert sample.tags is not None
+        return sample.tags.astype(np.float32)
+
+    def head(self, targets: Sequence[np.ndarray]) -> nn.Cell:
+        raise NotImplementedError  # resnet50_head, as for classes
+
+    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
+        return TagLoss(positive_weights(np.stack(targets), weighted_loss))
+
+    def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        """Of the tags, those on whose side of 0.5 the probability is."""
+        return float(((outputs > 0) == (targets > 0)).mean(1).sum())
+
+    def answer(
+        self, outputs: Sequence[np.ndarray], parts: Sequence[Part], size: tuple[int, int], side: int, stride: int
+    ) -> np.ndarray:
+        return sigmoid(outputs[0])
+
+    def truth(self, sample: Sample) -> np.ndarray:
+        assert sample.tags is not None
+        return sample.tags
+
+    def figures(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Figures:
+        """With the recorded thresholds; in training, with the best ones for these images, which they contain."""
+        p, tags = np.stack(answers), np.stack(truths)
+        thresholds = best_thresholds(p, tags) if self.thresholds is None else self.thresholds
+        return measure(p, tags, thresholds) | {"tag_thresholds": [float(value) for value in thresholds]}
+
+    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], np.ndarray]:
+        """How frequent each tag is."""
+        shares = np.stack([self.truth(own) for own in samples]).mean(0)
+        return lambda own: shares
+
+    def given(self, answer: np.ndarray) -> list[int]:
+        """The tags of an image, the likeliest first."""
+        thresholds = np.full(len(self.names), 0.5) if self.thresholds is None else self.thresholds
+        return [int(t) for t in np.argsort(-answer, kind="stable") if answer[t] >= thresholds[t]]
+
+    def draw(self, image: np.ndarray, answer: np.ndarray) -> Image.Image:
+        return draw_tags(image, [(self.names[t], float(answer[t])) for t in self.given(answer)])
+
+    def rows(self, answer: np.ndarray) -> list[dict[str, Any]]:
+        """tag, probability, of those that the image has."""
+        return [{"tag": self.names[t], "probability": float(answer[t])} for t in self.given(answer)]

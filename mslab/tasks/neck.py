@@ -13,9 +13,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal
 
 from mslab.model import Backbone, conv
-
-CHANNELS = 64  # of every level; Lin et al. have 256, for 800 pixels and 80 classes
-STRIDE = 4  # pixels of the image per cell of the map; stages with a smaller stride do not enter the pyramid
+from mslab.tasks.layout import CHANNELS, levels
 
 
 def stage_shapes(backbone: Backbone) -> list[tuple[int, int]]:
@@ -82,9 +80,9 @@ class MapNetwork(nn.Cell):
     def __init__(self, backbone: Backbone, head: MapHead) -> None:
         super().__init__(auto_prefix=False)
         shapes = stage_shapes(backbone)
-        self.first = min((i for i, (_, stride) in enumerate(shapes) if stride >= STRIDE), default=len(shapes) - 1)
-        self.stride = shapes[self.first][1]
-        self.backbone, self.neck, self.head = backbone, Neck([channels for channels, _ in shapes[self.first :]]), head
+        used = levels(shapes)
+        self.first, self.stride = len(shapes) - len(used), used[0][1]
+        self.backbone, self.neck, self.head = backbone, Neck([channels for channels, _ in used]), head
         self.neck.update_parameters_name("neck.")
         self.head.update_parameters_name("head.")
 

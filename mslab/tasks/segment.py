@@ -4,16 +4,21 @@ Targets are int32 (N, H/4, W/4): the class that most of a cell's pixels have, IG
 Outputs are logits (N, C, H/4, W/4), class 0 the ground; decode() enlarges them to the image.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 from PIL import Image
 
+from mslab.tasks.drawing import draw_mask
 from mslab.tasks.labels import IGNORED
 from mslab.tasks.neck import MapHead
-from mslab.tasks.sample import Sample
+from mslab.tasks.sample import Sample, square_of
+from mslab.tasks.task import Figures, Part, Task
+
+COARSE = 32  # cells in each direction of the constant answer
 
 
 def head(counts: np.ndarray) -> MapHead:
@@ -74,3 +79,61 @@ def measure(confusions: Iterable[np.ndarray]) -> dict[str, float]:
     if not there.any():
         return {"miou": float("nan"), "pixel_accuracy": float("nan")}
     return {"miou": float((hits[there] / union[there]).mean()), "pixel_accuracy": float(hits.sum() / matrix.sum())}
+
+
+class Segment(Task):
+    """The class of every pixel. An answer is a mask uint8 (H, W): 0 the ground, class i is i + 1."""
+
+    name = "segment"
+    measure = "miou"
+
+    def target(self, sample: Sample, stride: int) -> np.ndarray:
+        return target(sample, self.outputs, stride)
+
+    def head(self, targets: Sequence[np.ndarray]) -> MapHead:
+        return head(class_counts(targets, self.outputs) if len(targets) else np.ones(self.outputs, int))
+
+    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
+        return SegmentLoss()
+
+    def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        """Of the cells that count, those whose most probable class is right."""
+        counted = targets != IGNORED
+        right = (outputs.argmax(1) == targets)[counted]
+        return len(targets) * float(right.mean()) if right.size else float(len(targets))
+
+    def answer(
+        self, outputs: Sequence[np.ndarray], parts: Sequence[Part], size: tuple[int, int], side: int, stride: int
+    ) -> np.ndarray:
+        """Each plane of logits is enlarged, then the bars beside the image are cut off and it gets its size."""
+        left, top, right, _ = square_of(*size)
+        scale = side / (right - left)
+        box = (-left * scale, -top * scale, (size[0] - left) * scale, (size[1] - top) * scale)
+        mask = Image.fromarray(decode(outputs[0], (side, side), stride))
+        return np.asarray(mask.resize(size, Image.Resampling.NEAREST, tuple(min(max(v, 0), side) for v in box)))
+
+    def truth(self, sample: Sample) -> np.ndarray:
+        assert sample.mask is not None
+        return sample.mask
+
+    def figures(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Figures:
+        pairs = zip(truths, answers, strict=True)
+        return dict(measure(confusion(there, found, self.outputs) for there, found in pairs))
+
+    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], np.ndarray]:
+        """The most frequent class at each position."""
+        totals = np.zeros((self.outputs, COARSE, COARSE), int)
+        for own in samples:
+            mask = Image.fromarray(self.truth(own)).resize((COARSE, COARSE), Image.Resampling.NEAREST)
+            totals += np.asarray(mask)[None] == np.arange(self.outputs)[:, None, None]
+        usual = Image.fromarray(totals.argmax(0).astype(np.uint8))
+        return lambda own: np.asarray(usual.resize(own.size, Image.Resampling.NEAREST))
+
+    def draw(self, image: np.ndarray, answer: np.ndarray) -> Image.Image:
+        return draw_mask(image, answer)
+
+    def rows(self, answer: np.ndarray) -> list[dict[str, Any]]:
+        """class, share of the pixels; of the classes that are there, the largest first, without the ground."""
+        counts = np.bincount(answer.ravel(), minlength=IGNORED + 1)[1 : self.outputs]
+        order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
+        return [{"class": self.names[i], "share": float(counts[i] / answer.size)} for i in order]

@@ -5,12 +5,8 @@ the image exactly, and neighbours share tile_overlap_ratio of their sides. Netwo
 is a Sample like any other, in training too.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from mslab.tasks.average_precision import Detections
-from mslab.tasks.detect import suppress, take
 from mslab.tasks.sample import Box, Sample, cropped
 
 
@@ -29,18 +25,3 @@ def tiled(sample: Sample, tile_grid_size: tuple[int, int], tile_overlap_ratio: f
     """The image as it is, then its tiles in the order of tile_boxes()."""
     boxes = tile_boxes(sample.size, tile_grid_size, tile_overlap_ratio)
     return [sample, *(cropped(sample, box, (box[2] - box[0], box[3] - box[1])) for box in boxes)]
-
-
-def joined(
-    found: Sequence[Detections],
-    tiles: Sequence[Box],
-    tile_predictions_nms_thresh: float = 0.25,
-    box_detections_per_img: int = 100,
-) -> Detections:
-    """What was found in the whole image (first) and in each tile, in the image's coordinates, duplicates dropped."""
-    shifts = [np.zeros(4, np.float32), *(np.array(box[:2] * 2, np.float32) for box in tiles)]
-    boxes = np.concatenate([own.boxes + shift for own, shift in zip(found, shifts, strict=True)])
-    both = Detections(
-        boxes, np.concatenate([own.scores for own in found]), np.concatenate([own.classes for own in found])
-    )
-    return take(both, suppress(*both[:3], tile_predictions_nms_thresh)[:box_detections_per_img])

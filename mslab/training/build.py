@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import mindspore as ms
@@ -11,11 +11,14 @@ from mindspore import nn
 
 from mslab import cpu_layout, model
 from mslab.check import DatasetReport, cores
+from mslab.check.label_report import LabelReport
+from mslab.check.report import counted
 from mslab.checkpoint import Checkpoint, dialects, load_exactly, networks
-from mslab.config import Settings
+from mslab.config import Settings, tasks
 from mslab.config.language import translated
 from mslab.config.resolve import Machine, resolve
-from mslab.data import augment, batching, decoded
+from mslab.data import augment, batching, decoded, labelled_feed
+from mslab.data.labelled_feed import LabelFeed
 from mslab.data.sources import ImageSource, images_of
 from mslab.evaluation import engines
 from mslab.evaluation.engines import Engine
@@ -24,8 +27,12 @@ from mslab.runtime import devices, workers
 from mslab.runtime.console import PROSE
 from mslab.runtime.tables import plural
 from mslab.runtime.workers import Group
+from mslab.tasks import layout
+from mslab.tasks.network import network_of
+from mslab.tasks.registry import class_of, task_of
 from mslab.training import features, finetuning, freezing, learning_rates, losses, zh
 from mslab.training.callbacks import Callback
+from mslab.training.examining import Examiner, Feed, OfClasses, OfTask
 from mslab.training.monitor import Monitor
 from mslab.training.trainer import Trainer
 
@@ -60,9 +67,24 @@ def local_settings(run: RunFolder, report: DatasetReport, group: Group) -> Setti
     return settings
 
 
-def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, group: Group) -> nn.Cell:
+def label_feed(run: RunFolder, settings: Settings, report: DatasetReport, group: Group) -> LabelFeed | None:
+    """The batches of a task with labels of its own; None for classification."""
+    if not isinstance(report, LabelReport):
+        return None
+    task = task_of(class_of(settings.task).record(report.first, settings.model_dump()))
+    train, val = (labelled_feed.images_of(report, name, settings.cache != "none") for name in ("train", "val"))
+    network = networks.of_settings(settings)
+    stride = 1
+    if isinstance(network, networks.ResNet) and task.is_map:
+        stride = layout.levels(layout.stage_shapes(network.stages, network.profile))[0][1]
+    return LabelFeed(task, train, val, settings, stride, group, run.manifest.get("epoch_images"))
+
+
+def build_network(
+    run: RunFolder, settings: Settings, last: Checkpoint | None, group: Group, labels: LabelFeed | None = None
+) -> nn.Cell:
     """The network with its initial or resumed weights, equal in all workers."""
-    network = new_network(settings)
+    network = new_network(settings, labels)
     if group.rank == 0 and not run.epochs_done and (names := unlike_the_table(network, settings)):
         log.info(
             f"note: model.py builds a network that its table does not describe: {', '.join(names)}. It can be "
@@ -83,15 +105,19 @@ def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
     """On a CPU, replace the pool, and compute small maps side by side."""
     if device != "cpu" or settings.mode != "graph" or not isinstance(network.backbone, model.Backbone):
         return
+    most = 1 if settings.task in tasks.MAPS else None  # the neck reads the maps between the stages
     cpu_layout.replace_pool(network.backbone)
     crop, _, eval_crop = augment.sizes(settings)
     batch = math.gcd(settings.batch_size, batching.eval_batch_size(settings))
-    cpu_layout.stack_small_maps(network.backbone, batch, {crop, eval_crop}, cores())
+    cpu_layout.stack_small_maps(network.backbone, batch, {crop, eval_crop}, cores(), most)
 
 
-def new_network(settings: Settings) -> nn.Cell:
-    """A fresh network of the settings, with class_num classes."""
+def new_network(settings: Settings, labels: LabelFeed | None = None) -> nn.Cell:
+    """A fresh network of the settings, with class_num classes, or with the head that learns these labels."""
     backbone = networks.of_settings(settings).backbone()
+    if labels is not None:
+        targets = labels.targets() if labels.task.is_map else []
+        return network_of(labels.task, backbone, targets, settings.head_hidden, settings.dropout)
     head = model.resnet50_head(settings.class_num, backbone.channels, settings.head_hidden, settings.dropout)
     return model.ResNet50(backbone, head)
 
@@ -102,15 +128,26 @@ def unlike_the_table(network: nn.Cell, settings: Settings) -> list[str]:
     known = networks.of_settings(settings).layout()
     parts = dialects.HEADS if settings.head_hidden else dialects.HEADS[:1]
     heads = [f"{part}{name}" for part in parts for name in ("weight", "bias")]
+    if settings.task in tasks.MAPS:
+        heads = [name for name in shapes if name.startswith(layout.HEADS)]
     known |= {name: shapes[name] for name in heads if name in shapes}
     different = [name for name in {**shapes, **known} if shapes.get(name) != known.get(name)]
     return [*different[:3], *["…"] * (len(different) > 3)]
 
 
 def build_feed(
-    run: RunFolder, settings: Settings, report: DatasetReport, network: nn.Cell, group: Group
-) -> tuple[batching.ImageFeed, nn.Cell]:
+    run: RunFolder,
+    settings: Settings,
+    report: DatasetReport,
+    network: nn.Cell,
+    group: Group,
+    labels: LabelFeed | None = None,
+) -> tuple[Feed, nn.Cell]:
     """The batches, and the part of the network that they go through: its head if the backbone's features are cached."""
+    if labels is not None:
+        run.manifest["features"] = False
+        run.write_manifest()
+        return labels, network
     parts: dict[str, ImageSource] = {name: images_of(report, name) for name in ("train", "val")}
     trained, feed = network, image_feed(run, settings, parts, group)
     names = [parameter.name for parameter in network.get_parameters()]
@@ -150,25 +187,31 @@ def build_trainer(
     settings: Settings,
     network: nn.Cell,
     trained: nn.Cell,
-    feed: batching.ImageFeed,
+    feed: Feed,
     last: Checkpoint | None,
     group: Group,
 ) -> Trainer:
     """The trainer at the run's current epoch; in a resume with the optimizer of `last`."""
-    images = feed.images
+    images: Sized = feed.images if isinstance(feed, batching.ImageFeed) else feed.train_parts
     steps = batching.steps_per_epoch(images, settings.batch_size, group.size, settings.grad_accumulation_step)
     curve = learning_rates.rates_of(settings, steps, learning_rates.lr_factor(settings, run.manifest.get("workers", 1)))
     learning_rates.check_rates(curve, settings.epochs * steps)
     if settings.amp_level != "O0":
         trained = ms.amp.auto_mixed_precision(trained, settings.amp_level)
-    criterion = losses.build(settings, np.bincount(images.labels, minlength=settings.class_num))
-    trainer = Trainer(network, trained, feed, curve, criterion, settings, group, run.manifest["rollbacks"])
+    examiner: Examiner = OfClasses()
+    if isinstance(feed, batching.ImageFeed):
+        criterion = losses.build(settings, np.bincount(feed.images.labels, minlength=settings.class_num))
+    else:
+        criterion = feed.task.loss(feed.targets(), settings.weighted_loss)
+        examiner = OfTask(criterion, feed)
+    rollbacks = run.manifest["rollbacks"]
+    trainer = Trainer(network, trained, feed, curve, criterion, settings, group, rollbacks, examiner)
     if run.epochs_done:
         log.info(trainer.resume(last, run.epochs_done))
     trainable = sum(parameter.size for parameter in trained.trainable_params())
     log.info(
         f"{run.path}: {len(images)} training and {len(feed.val_images)} validation images, "
-        f"{len(images.class_names)} classes, {trainable:,} weights to train, "
+        f"{counted(len(feed.class_names), tasks.NOUNS.get(settings.task, 'class'))}, {trainable:,} weights to train, "
         f"frozen: {freezing.describe(trainer.names, settings)}, "
         f"{plural(settings.epochs, 'epoch')} of {plural(steps, 'step')}",
         extra=PROSE,
@@ -180,6 +223,10 @@ def network_info(settings: Settings, report: DatasetReport) -> dict[str, Any]:
     """The `mslab` entry of the run's checkpoints: what it takes to evaluate a lone file."""
     mean, std = augment.scale(settings)
     _, resize, crop = augment.sizes(settings)
+    if isinstance(report, LabelReport):
+        own = class_of(settings.task).record(report.first, settings.model_dump())
+        size = {"image_size": crop, "resize_size": resize, "resize_mode": "pad", "mean": mean, "std": std}
+        return {"schema": 1, **own, **size, **networks.of_settings(settings).record()}
     chosen = {"folders": report.folders_of} if report.folders_of else {}  # eval reads other data in the same way
     squared = {} if settings.resize_mode == "crop" else {"resize_mode": settings.resize_mode}
     return {
@@ -203,7 +250,8 @@ def make_callbacks(run: RunFolder, group: Group) -> list[Callback]:
         shown = translated(text, zh.WARNINGS.get(code, {}))
         run.warn(code, text, f"警告（{code}）：{shown}" if shown != text else "")
 
-    callbacks: list[Callback] = [Monitor(run.manifest["class_names"], warn, warned)]
+    classes = run.manifest["class_names"] if run.settings.task == tasks.CLASSIFY else ()
+    callbacks: list[Callback] = [Monitor(classes, warn, warned)]
     if run.settings.log_to != "none":
         from mslab.training.eventlog import EventLog  # imported here: it brings tensorboardX
 

@@ -1,6 +1,6 @@
 """Training from saved weights: transfer puts a fresh head on a backbone, incremental training reuses the head too."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ from mindspore import nn
 
 from mslab import checkpoint, files
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, dialects, load_exactly
-from mslab.config import Settings
+from mslab.config import Settings, tasks
 from mslab.config.networks import part_of
 from mslab.errors import CheckpointError, ConfigError, RunError
 from mslab.escaping import quoted
 from mslab.runs import manifest as manifests
 from mslab.runs import weights as weight_files
 from mslab.runs.folder import RunFolder
+from mslab.tasks import layout
 from mslab.training import freezing
 
 
@@ -78,9 +79,11 @@ def network_of(source: object) -> Pretrained:
     return Pretrained("incremental", weights)
 
 
-def check_fit(settings: Settings, parent: Pretrained) -> None:
-    """Raise CheckpointError or ConfigError if the file does not fit the settings."""
+def check_fit(settings: Settings, parent: Pretrained, class_names: Sequence[str] = ()) -> None:
+    """Raise CheckpointError or ConfigError if the file does not fit the settings. `class_names`: of the data."""
     weights, incremental = parent.checkpoint, parent.kind == "incremental"
+    if incremental:
+        refuse_other_task(settings, weights, class_names)
     if incremental and weights.hidden != settings.head_hidden:
         raise CheckpointError(
             f"{weights.path} has a head with head_hidden: {weights.hidden}, "
@@ -88,8 +91,7 @@ def check_fit(settings: Settings, parent: Pretrained) -> None:
             expected="the same head_hidden: the head's rows are reused",
             fix=f"head_hidden={weights.hidden}, or for a fresh head: mslab transfer CONFIG --backbone FILE",
         )
-    head = [f"{part}{name}" for part in dialects.HEADS for name in ("weight", "bias")]
-    names = [*weights.network.layout(), *head[: 4 if settings.head_hidden else 2]]
+    names = [*weights.network.layout(), *head_names(settings, weights)]
     freezing.check(names, settings)
     loaded = checkpoint.select_names(weights.backbone, parent.include_pattern, "backbone") | set(
         weights.head if incremental else ()
@@ -106,6 +108,31 @@ def check_fit(settings: Settings, parent: Pretrained) -> None:
         )
 
 
+def head_names(settings: Settings, weights: Checkpoint) -> list[str]:
+    """The names of what a network of these settings has after its backbone."""
+    if settings.task in tasks.MAPS:
+        return list(layout.tensors(weights.map_shapes, settings.class_num))
+    names = [f"{part}{name}" for part in dialects.HEADS for name in ("weight", "bias")]
+    return names[: 4 if settings.head_hidden else 2]
+
+
+def refuse_other_task(settings: Settings, weights: Checkpoint, class_names: Sequence[str]) -> None:
+    """Raise CheckpointError unless a complete network can be trained further on this task. Only a head of classes has
+    rows that are reused by name.
+    """
+    same = settings.task == weights.task
+    if same and (settings.task == tasks.CLASSIFY or list(class_names) == weights.class_names):
+        return
+    what = f"is of task {weights.task}, {settings.said_by('task')} sets {settings.task}."
+    if same:
+        what = f"has {', '.join(weights.class_names)}, and the data {', '.join(class_names)}."
+    raise CheckpointError(
+        f"{weights.path} {what}",
+        expected="a network of the same task, and with the same names in the same order unless it classifies",
+        fix="for a fresh head on its backbone: mslab transfer CONFIG --backbone FILE",
+    )
+
+
 def load_parent(network: nn.Cell, weights: Checkpoint, manifest: Mapping[str, Any]) -> str:
     """Load a parent's weights into a fresh network: the backbone and, in incremental training, rows of the head."""
     pattern = manifest["parent"].get("only")
@@ -113,6 +140,9 @@ def load_parent(network: nn.Cell, weights: Checkpoint, manifest: Mapping[str, An
     names, parent_names = manifest["class_names"], weights.class_names
     if manifest["kind"] != "incremental":
         return f"{text}; head: new ({len(names)} classes)"
+    if weights.task != tasks.CLASSIFY:
+        new = {name: p for name, p in network.parameters_dict().items() if name in weights.head}
+        return f"{text}; {load_exactly(new, weights.head, weights.path, 'head')}"
     for part, fresh in network.head.parameters_dict().items():
         if part.startswith("hidden."):  # shared by all classes
             fresh.set_data(ms.Tensor(weights.head[part]))

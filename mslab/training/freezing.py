@@ -5,17 +5,23 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mslab.checkpoint import networks
-from mslab.config import Settings
+from mslab.config import Settings, tasks
 from mslab.config.networks import part_of
 from mslab.errors import ConfigError
 
+NEW = ("neck", "head")  # the parts after the backbone
 STATISTICS = ("moving_mean", "moving_variance")  # of BatchNorm: never trained, but updated in training mode
 
 
 def belongs(name: str, part: str, network: str | None = None) -> bool:
     """Whether a parameter is in stem, layer1 …, head or "backbone" (all but the head). `network`: the setting."""
     own = part_of(name, network)
-    return own == part or (part == "backbone" and own != "head")
+    return own == part or (part == "backbone" and own not in NEW)
+
+
+def parts_of(names: Iterable[str], network: str | None = None) -> list[str]:
+    """The parts that these parameters are of, in their order."""
+    return list(dict.fromkeys(part_of(name, network) for name in names))
 
 
 def frozen(names: Iterable[str], config: Settings, epoch: int = 0) -> frozenset[str]:
@@ -28,7 +34,7 @@ def frozen(names: Iterable[str], config: Settings, epoch: int = 0) -> frozenset[
     if config.freeze == "all":
         frozen_names = {name for name in names if belongs(name, "backbone", config.network)}
     elif config.layers_to_freeze:
-        groups = list(dict.fromkeys(part_of(name, config.network) for name in names))[: config.layers_to_freeze]
+        groups = [part for part in parts_of(names, config.network) if part != "neck"][: config.layers_to_freeze]
         frozen_names = {name for name in names if part_of(name, config.network) in groups}
     elif config.freeze_layer_pattern:
         frozen_names = {name for name in names if re.search(config.freeze_layer_pattern, name)}
@@ -52,13 +58,12 @@ def is_frozen_throughout(names: Sequence[str], config: Settings) -> bool:
 
 def check(names: Sequence[str], config: Settings) -> None:
     """Raise ConfigError listing every setting of freezing and lr_scale that does not fit this network."""
-    parts = list(dict.fromkeys(part_of(name, config.network) for name in names))
+    parts = parts_of(names, config.network)
+    own = [part for part in parts if part not in NEW]
     problems = []
-    if config.layers_to_freeze >= len(parts):
-        groups = ", ".join(parts[:-1])
-        problems.append(
-            ("layers_to_freeze", f"{config.layers_to_freeze}: at most {len(parts) - 1} are possible: {groups}")
-        )
+    if config.layers_to_freeze > len(own):
+        groups = ", ".join(own)
+        problems.append(("layers_to_freeze", f"{config.layers_to_freeze}: at most {len(own)} are possible: {groups}"))
     pattern = config.freeze_layer_pattern
     frozen_names, last = frozen(names, config), frozen(names, config, config.epochs)
     if pattern and not frozen_names:
@@ -88,7 +93,8 @@ def check(names: Sequence[str], config: Settings) -> None:
 
 def outline(settings: Settings) -> list[str]:
     """One parameter name per part: enough to check the settings before a network is built."""
-    return [*networks.of_settings(settings).outline(), "classifier.bias"]
+    new = [f"{part}." for part in NEW] if settings.task in tasks.MAPS else ["classifier.bias"]
+    return [*networks.of_settings(settings).outline(), *new]
 
 
 def scale_of(name: str, config: Settings) -> float:

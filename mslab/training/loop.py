@@ -16,7 +16,6 @@ import mindspore as ms
 import numpy as np
 
 from mslab.errors import DivergedError
-from mslab.evaluation import metrics
 from mslab.runs import ranking
 from mslab.runs.folder import RunFolder
 from mslab.runtime.tables import decimals
@@ -64,7 +63,7 @@ def train_epoch(
             raise diverged(f"The loss became {loss}", number, trainer, run)
         if problem := trainer.overflows.problem():
             raise diverged(problem, number, trainer, run)
-        totals.add(loss, metrics.hits(logits.asnumpy(), labels), len(labels))
+        totals.add(loss, trainer.examiner.hits(logits.asnumpy(), labels), len(labels))
         for callback in callbacks:
             callback.step_end(Step(number, loss, images, labels, rate, totals))
 
@@ -93,7 +92,8 @@ def epoch_line(run: RunFolder) -> str:
     """The log line of the last epoch. A star marks the best so far."""
     row, name = run.history[-1], ranking.column(run.best_by)
     measure = f"{name} {row[name]:.3f}" if name in ranking.extra(run.best_by) else ""
-    validation = f"val_loss {decimals(row['val_loss'])}  val_acc {row['val_acc']:.3f}{'  ' * bool(measure)}{measure}"
+    validation = f"val_loss {decimals(row['val_loss'])}  {ranking.shown(run.settings)} {row['val_acc']:.3f}"
+    validation += f"  {measure}" * bool(measure)
     validation += "*  " if run.best is row else "   "
     return (
         f"epoch {row['epoch']:>3}/{run.settings.epochs}  "

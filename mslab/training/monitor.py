@@ -25,7 +25,8 @@ WIDEST = 1e8  # of BatchNorm's variances; float32 loses the differences between 
 class Monitor(Callback):
     """Checks steps, epochs and evaluations. Calls `on_warning(code, text)` once for each kind of problem.
 
-    `warned`: the codes of earlier warnings.
+    `class_names`: of classification; without, what is about classes is not checked. `warned`: the codes of earlier
+    warnings.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Monitor(Callback):
         labels = step.labels
         self.first = step.loss if self.first is None else self.first
         self.recent = [*self.recent[1 - RECENT :], step.loss]
-        if len(self.label_set) < 2:
+        if self.class_names and len(self.label_set) < 2:
             self.label_set |= set((labels if labels.ndim == 1 else labels.argmax(axis=1)).tolist())
         if len(self.recent) == RECENT:
             self.explodes(step.number + 1, step.rate)
@@ -61,7 +62,7 @@ class Monitor(Callback):
         self.labels()
         self.still(history)
         self.statistics(network)
-        if figures:
+        if figures and self.class_names:
             self.one_answer(figures)
             self.chance(history)
             self.overfitting(history)
@@ -69,7 +70,7 @@ class Monitor(Callback):
     def explodes(self, number: int, rate: float) -> None:
         """The loss is far above that of a guess and of the first step, from the beginning or later."""
         first = self.first or 0.0
-        limit = EXPLODES * max(math.log(len(self.class_names)), first)
+        limit = EXPLODES * max(math.log(len(self.class_names) or 1), first)
         if self.recent and np.mean(self.recent) > limit:
             self.warn(
                 "loss-explodes",

@@ -23,11 +23,12 @@ from mslab.check import DatasetReport, available_memory, cores
 from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, networks, read
 from mslab.config import FIELDS, Settings, Source, load_settings
+from mslab.config.tasks import CLASSIFY
 from mslab.config.resolve import Machine, network_settings, resolve
 from mslab.data import augment, decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
-from mslab.evaluation import measuring, metrics, temperature
+from mslab.evaluation import measuring, metrics, task_measuring, temperature
 from mslab.runs import finding, footprint, lock, naming, ranking
 from mslab.runs.folder import RunFolder
 from mslab.runs.results import read_evaluation
@@ -215,7 +216,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
     for side, crop in zip(augment.sizes(settings)[::2], ("train_crop_size", "valid_crop_size"), strict=True):
         networks.of_settings(settings).check_size(side, crop if getattr(settings, crop) else "image_size")
     if parent:
-        finetuning.check_fit(settings, parent)
+        finetuning.check_fit(settings, parent, report.class_names)
     else:
         freezing.check(freezing.outline(settings), settings)
     footprint.require_space_for_run(settings)
@@ -259,9 +260,10 @@ def carry_out(
     with lock.held(run.path) if run.writes else contextlib.nullcontext(), run.recording():
         if run.epochs_done < run.settings.epochs:  # otherwise it was killed between its last epoch and its end
             settings = build.local_settings(run, report, group)
-            network = build.build_network(run, settings, last, group)
             with resumable(run, group):
-                feed, trained = build.build_feed(run, settings, report, network, group)
+                labels = build.label_feed(run, settings, report, group)
+                network = build.build_network(run, settings, last, group, labels)
+                feed, trained = build.build_feed(run, settings, report, network, group, labels)
             run.info = build.network_info(settings, report)
             trainer = build.build_trainer(run, settings, network, trained, feed, last, group)
             run.manifest["ended_by"] = fit_with_rollback(trainer, run, group) or None
@@ -323,15 +325,12 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
     """Finish a run after its last epoch: fit the linear model, log the result."""
     if not run.writes:
         return result_of(run, time.perf_counter() - began)
-    train, val = measuring.samples(report, "train", most=5000), measuring.samples(report, "val")
-    with working("fitting a linear model, to compare …"):
-        linear = run.manifest["metrics"]["linear_acc"] = metrics.linear_or_note(train, val)
+    linear, compared = baseline(run, report)
     if run.settings.log_to != "none":
         from mslab.training import eventlog
 
         eventlog.finish(run)
     result = result_of(run, time.perf_counter() - began)
-    compared = "" if linear is None else f"a linear model of 8x8 thumbnails has {linear:.3f}; "
     log.info(
         f"{best_text(run)}; {compared}{result.seconds:.0f} s; {run.path}",
         extra=PROSE,
@@ -339,8 +338,23 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
     if run.settings.calibrate and (found := read_evaluation(run.path, run.manifest["class_names"]).get("calibration")):
         log.info(f"calibrate: {temperature.text(found)}", extra=PROSE)
     if linear is not None and result.val_acc <= linear:
-        log.info(f"note: the network does not beat that linear model; {remedy(run)}", extra=PROSE)
+        what = "linear model" if run.settings.task == CLASSIFY else "answer"
+        log.info(f"note: the network does not beat that {what}; {remedy(run)}", extra=PROSE)
     return result
+
+
+def baseline(run: RunFolder, report: DatasetReport) -> tuple[float | None, str]:
+    """(what the network is compared with: a linear model, or an answer without looking; a text about it)."""
+    labels = build.label_feed(run, run.settings, report, ALONE)
+    if labels is not None:
+        found = task_measuring.witness(labels)
+        run.manifest["metrics"]["constant"] = {k: v for k, v in found.items() if isinstance(v, float)}
+        value = found[labels.task.measure]
+        return value, f"the same answer for every image has {labels.task.measure} {value:.3f}; "
+    train, val = measuring.samples(report, "train", most=5000), measuring.samples(report, "val")
+    with working("fitting a linear model, to compare …"):
+        linear = run.manifest["metrics"]["linear_acc"] = metrics.linear_or_note(train, val)
+    return linear, "" if linear is None else f"a linear model of 8x8 thumbnails has {linear:.3f}; "
 
 
 def best_text(run: RunFolder) -> str:
@@ -349,7 +363,7 @@ def best_text(run: RunFolder) -> str:
         return "no epoch was measured"
     others = [f"{name}: {epoch}" for name, epoch in ranking.others(run.history, run.best_by).items()]
     others = [f"other measures would have chosen other epochs ({', '.join(others)})"] * bool(others)
-    return "; ".join([ranking.best_text(run.best, run.best_by), *others])
+    return "; ".join([ranking.best_text(run.best, run.best_by, ranking.shown(run.settings)), *others])
 
 
 def remedy(run: RunFolder) -> str:

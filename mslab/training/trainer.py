@@ -16,13 +16,10 @@ from mindspore import nn
 from mslab import cpu_layout
 from mslab.checkpoint import TRAINING, Checkpoint, load_exactly
 from mslab.config import Settings
-from mslab.data import batching
 from mslab.errors import TrainingError
-from mslab.evaluation import measuring
-from mslab.evaluation.temperature import Calibration
 from mslab.runtime import console
 from mslab.runtime.workers import ALONE, Group
-from mslab.training import freezing, optimizers, stopping
+from mslab.training import examining, freezing, optimizers, stopping
 from mslab.training.callbacks import Callback
 from mslab.training.overflows import Overflows
 from mslab.training.train_step import ScaledTrainStep, TrainStep
@@ -50,22 +47,23 @@ class Trainer:
 
     `trained` is the part that the feed's batches go through: the network, or its head if features are fed. `rates` are
     the schedule's, float32 (epochs * steps,); plateau and rollbacks lower the remaining ones. `rollbacks` is the
-    manifest's list, which grows with each rollback.
+    manifest's list, which grows with each rollback. `examiner` says what is right, in a batch and in an evaluation.
     """
 
     def __init__(
         self,
         network: nn.Cell,
         trained: nn.Cell,
-        feed: batching.ImageFeed,
+        feed: examining.Feed,
         rates: np.ndarray,
         loss: nn.Cell,
         settings: Settings,
         group: Group = ALONE,
         rollbacks: list[dict[str, Any]] | None = None,
+        examiner: examining.Examiner | None = None,
     ) -> None:
         self.network, self.trained, self.feed, self.loss = network, trained, feed, loss
-        self.settings, self.group = settings, group
+        self.settings, self.group, self.examiner = settings, group, examiner or examining.OfClasses()
         self.epochs, self.steps = settings.epochs, len(rates) // settings.epochs  # steps of an epoch
         self.names = [parameter.name for parameter in network.get_parameters()]
         self.schedule, self.rates, self.factor = rates, rates, 1.0  # rates: the schedule times the factors so far
@@ -119,11 +117,8 @@ class Trainer:
         """The figures of the validation images, or None if this epoch is not measured."""
         if not stopping.is_measured(epoch, self.settings):
             return None
-        size, names = batching.eval_batch_size(self.settings), self.feed.class_names
-        on_batch, calibration = [callback.batch_evaluated for callback in callbacks], Calibration()
-        on_batch += [calibration.add] * self.settings.calibrate
-        figures = measuring.measure(self.compiled.step.network, self.feed.val(), size, names, self.group, on_batch)
-        return figures | ({"calibration": calibration.figures(None, self.group.sum)} if self.settings.calibrate else {})
+        on_batch = [callback.batch_evaluated for callback in callbacks]
+        return self.examiner.measure(self.compiled.step.network, self.feed, self.settings, self.group, on_batch)
 
     @contextlib.contextmanager
     def ema_weights(self) -> Iterator[None]:
@@ -194,11 +189,10 @@ class Trainer:
     def compile(self, epoch: int) -> None:
         """Check and log the first batch, and compile the step for it."""
         images, labels = next(iter(self.feed.train(epoch)))
-        outputs = self.settings.class_num
-        batching.check_labels(labels, outputs)
+        text = self.examiner.check(labels, self.settings)
         log.info(
             f"first batch: images {images.dtype} {images.shape} from {images.min():.2f} to {images.max():.2f}, "
-            f"labels {labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}, {outputs} outputs",
+            f"labels {labels.dtype} {labels.shape} from {labels.min():g} to {labels.max():g}, {text}",
             extra=console.PROSE,
         )
         if self.settings.mode == "graph":
