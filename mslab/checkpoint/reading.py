@@ -29,6 +29,9 @@ STANDARD: dict[str, Any] = {"image_size": 224, "resize_mode": "crop"} | IMAGENET
 MAX_INFO = 200_000  # values of the `mslab` entry
 
 
+Pair = Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=2, max_length=2)]
+
+
 class Options(BaseModel):
     """How boxes are made of a detector's maps: the settings of these names."""
 
@@ -60,7 +63,7 @@ class Info(BaseModel):
     temperature: Annotated[float, Field(ge=0.01, le=100)] | None = None
     task: Literal["multilabel", "segment", "keypoints", "detect"] | None = None
     options: Options | None = None
-    skeleton: list[tuple[Annotated[int, Field(ge=0, le=1000)], Annotated[int, Field(ge=0, le=1000)]]] | None = None
+    skeleton: list[Pair] | None = None
     thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     epoch: Annotated[int, Field(ge=0)] | None = None
 

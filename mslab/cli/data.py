@@ -20,6 +20,7 @@ from mslab.cli.options import (
     RootOrConfig,
     app,
     checked,
+    checked_labels,
     emit,
     job,
     log,
@@ -308,14 +309,6 @@ def has_labels(root: str, task: str | None, options: list[Any]) -> bool:
             "--task, --no-cache, --json and --html are for them"
         )
     return labelled
-
-
-def checked_labels(root: str, task: str | None, cache: bool = True) -> Any:
-    """Check such labels with a progress bar."""
-    from mslab.check.label_check import check_labels
-
-    with Meter(1) as meter:
-        return check_labels(root, task, cache, meter.callback("loading images"))
 
 
 CheckedGroup = Annotated[

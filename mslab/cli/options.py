@@ -333,6 +333,14 @@ def checked_data(config: str, settings: "Settings", skip_check: bool, own_table:
     return report
 
 
+def checked_labels(root: str, task: str | None, cache: bool = True) -> Any:
+    """Check labels of boxes, masks, key points or tags with a progress bar."""
+    from mslab.check.label_check import check_labels
+
+    with console.Meter(1) as meter:
+        return check_labels(root, task, cache, meter.callback("loading images"))
+
+
 def report_run(run: str | Path | None, no_report: bool) -> None:
     """Write a trained run's report. An error in it is only printed: the run itself is finished."""
     if not run or no_report:

@@ -10,6 +10,7 @@ from typer import Argument, BadParameter, Option
 from mslab.cli import options
 from mslab.cli.options import app, checked, emit, found, job, log, print_text, report_run, write_json
 from mslab.cli.outputs import OutputOption
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import MslabError
 from mslab.escaping import command, escape_control
 from mslab.runtime import console, devices, targets
@@ -56,7 +57,14 @@ def evaluate(
     chosen = weight_files.reading_of(network, choice)
     if threshold:  # before the images, which may take minutes
         thresholds.parse(threshold, checkpoint.read(weight_files.best_file(network), choice).class_names)
-    report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [], **chosen)
+    task = weight_files.task_of(network, choice)
+    if task != CLASSIFY:
+        refuse_for_task(
+            task, {"--tta": tta, "--threshold": threshold, "--ignore": ignore, "--follow-links": follow_links}
+        )
+        report = options.checked_labels(data, task)
+    else:
+        report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [], **chosen)
     report.raise_errors()
     measured = report.measured()
     log.info(f"measuring {measured}\n" * bool(measured) + report.brief(), extra=console.PROSE)
@@ -66,6 +74,13 @@ def evaluate(
 
     result = measuring.evaluate(network, data, report, device, tta=tta, choice=choice, threshold=threshold or [])
     emit(result, json_file, lambda: figures_table(result, measured))
+
+
+def refuse_for_task(task: str, given: Mapping[str, object]) -> None:
+    """Raise BadParameter for an option that only classification has."""
+    for name, value in given.items():
+        if value:
+            raise BadParameter(f"{name} is for networks of classes; this one is of task {task}: leave it out")
 
 
 @job(app, "verify")

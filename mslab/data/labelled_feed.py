@@ -202,6 +202,8 @@ def jittered(own: Sample, rng: np.random.Generator, strength: float) -> Sample:
     if not strength:
         return own
     image: Any = Image.fromarray(own.image)
-    for change, factor in zip((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), factors, strict=True):
+    for change, factor in zip(
+        (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), factors, strict=True
+    ):
         image = change(image).enhance(float(factor))
     return replace(own, image=np.asarray(image))

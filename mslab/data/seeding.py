@@ -5,7 +5,13 @@ Weights come from MindSpore's own generator, which devices.start seeds with the 
 
 import numpy as np
 
-PURPOSES = ("order", "mixing", "erasing", "split", "labels")  # the index is part of the seed: append new purposes at the end
+PURPOSES = (
+    "order",
+    "mixing",
+    "erasing",
+    "split",
+    "labels",
+)  # the index is part of the seed: append new purposes at the end
 
 
 def stream(purpose: str, seed: int, epoch: int = 0, rank: int = 0) -> np.random.Generator:

@@ -13,13 +13,15 @@ from mindspore import nn
 
 from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
+from mslab.check.label_report import LabelReport
 from mslab.check.layout import alike, renaming
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
+from mslab.config.tasks import CLASSIFY
 from mslab.data import augment, batching
 from mslab.data.sources import ImageSource, images_of
 from mslab.errors import CheckpointError, DatasetError
 from mslab.escaping import command, quoted, typed_with
-from mslab.evaluation import metrics, temperature, thresholds
+from mslab.evaluation import metrics, task_models, temperature, thresholds
 from mslab.evaluation.engines import pad_batch
 from mslab.files import kind_of
 from mslab.runs import finding
@@ -123,7 +125,17 @@ def network_of(weights: Checkpoint) -> Loaded:
 
 
 def refuse_incomplete(weights: Checkpoint) -> None:
-    """Raise CheckpointError unless the file has a complete network. Logs what was taken where it leaves a choice."""
+    """Raise CheckpointError unless the file has a complete network of classes. Logs what was taken where it leaves a
+    choice.
+    """
+    if weights.task != CLASSIFY:
+        raise CheckpointError(
+            f"{weights.path} is of task {weights.task}, and this takes networks of classes.",
+            expected="a network that classifies",
+            fix="for its figures: mslab eval, for its answers: mslab predict; "
+            + command("transfer", "CONFIG", "--backbone", weights.path)
+            + "    puts a head of classes on its backbone",
+        )
     if f"{checkpoint.HEAD}weight" not in weights.head:
         weights.check()  # names the tensors that nothing explains: one may be a head
         best = weights.path.with_name("best.ckpt")
@@ -169,13 +181,17 @@ def evaluate(
     network does not have.
     """
     run_or_ckpt = finding.find_network(run_or_ckpt)  # before the images, which may take minutes
+    weights = checkpoint.read(weight_files.best_file(run_or_ckpt), choice)
+    if weights.task != CLASSIFY:
+        own = report if isinstance(report, LabelReport) else None
+        return task_models.evaluate(weights, data_root, own, device, batch_size)
     measured = "" if report else "data_root="  # whoever has checked the folder has said it
     report = report or check_dataset(data_root, **weight_files.reading_of(run_or_ckpt, choice))
     split, report = measured_split(data_root, report)
     if measured and (text := report.measured(measured)):
         log.info(f"measuring {text}")
     chosen_device = devices.start(device, "graph", seed=0)
-    loaded = load_network(run_or_ckpt, choice.dialect, choice.weights)
+    loaded = network_of(weights)
     names = known_classes(loaded, report)
     size, mean, std, resize, mode = (loaded.info[key] for key in PREPROCESSING)
     loaded.fold(batch_size, chosen_device)

@@ -27,7 +27,9 @@ def answers_of(feed: LabelFeed, outputs: Iterable[np.ndarray]) -> Iterator[tuple
         yield index, feed.task.answer(waiting, own, feed.val_images.size(index), feed.config.image_size, feed.stride)
 
 
-def measure(network: nn.Cell, loss: nn.Cell, feed: LabelFeed, batch_size: int, on_batch: OnBatch = ()) -> dict[str, Any]:
+def measure(
+    network: nn.Cell, loss: nn.Cell, feed: LabelFeed, batch_size: int, on_batch: OnBatch = ()
+) -> dict[str, Any]:
     """The figures of the task over the validation images, with the mean loss. Leaves the network in evaluation mode.
 
     Each function of `on_batch` is called with the outputs and targets of each batch. Of several workers each measures

@@ -119,6 +119,8 @@ def figures_table(result: Mapping[str, Any], measured: str = "") -> str:
     """
     title = f"{one_line(result['checkpoint'], 400)} on {one_line(result['data'], 400)}"
     title += f": {measured}" * bool(measured)
+    if "task" in result:
+        return task_table(result, title)
     top = f", top-5 accuracy {result['top5_accuracy']:.3f}" if "top5_accuracy" in result else ""
     lines = [f"accuracy {result['accuracy']:.3f}{top} on {plural(result['images'], 'image')}"]
     lines += [temperature.text(found)] if (found := result.get("calibration")) else []
@@ -131,6 +133,15 @@ def figures_table(result: Mapping[str, Any], measured: str = "") -> str:
         )
         lines.append(f"the rule: {ruled['rule']}")
     return "\n".join([*parts, "", *map(fold, lines)])
+
+
+def task_table(result: Mapping[str, Any], title: str) -> str:
+    """The figures of another task than classification."""
+    table = empty_table(title, ("figure", result["task"]), ("figure",), complete="--json FILE")
+    for name, value in result.items():
+        if isinstance(value, float):
+            table.add_row(cell(name), f"{value:.3f}")
+    return f"{render(table)}\n{fold(plural(result['images'], 'image'))}"
 
 
 def tables_of(result: Mapping[str, Any], names: Sequence[str], title: str) -> str:

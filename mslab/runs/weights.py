@@ -78,6 +78,11 @@ def reading_of(network: object, choice: Choice = NO_CHOICE) -> dict[str, Any]:
     return {"trained": info.get("folders"), "resize_mode": info.get("resize_mode", "crop")}
 
 
+def task_of(network: object, choice: Choice = NO_CHOICE) -> str:
+    """What a network says of an image. Raises what refuse() raises."""
+    return checkpoint.read(best_file(network), choice).task
+
+
 def refuse(network: object = None, backbone: object = None, choice: Choice = NO_CHOICE) -> None:
     """Raise CheckpointError or RunError unless these files can be read: before images are, which may take minutes."""
     if network is not None:

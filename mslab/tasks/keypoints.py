@@ -164,9 +164,7 @@ class Keypoints(Task):
     def answer(
         self, outputs: Sequence[np.ndarray], parts: Sequence[Part], size: tuple[int, int], side: int, stride: int
     ) -> Points:
-        found = [
-            uncropped(decode(output, stride), part.box, side) for output, part in zip(outputs, parts, strict=True)
-        ]
+        found = [uncropped(decode(output, stride), part.box, side) for output, part in zip(outputs, parts, strict=True)]
         return Points(
             np.array(found).reshape(-1, len(self.names), 3), np.array([part.box for part in parts]).reshape(-1, 4)
         )

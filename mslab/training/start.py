@@ -23,8 +23,8 @@ from mslab.check import DatasetReport, available_memory, cores
 from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, networks, read
 from mslab.config import FIELDS, Settings, Source, load_settings
-from mslab.config.tasks import CLASSIFY
 from mslab.config.resolve import Machine, network_settings, resolve
+from mslab.config.tasks import CLASSIFY
 from mslab.data import augment, decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
