@@ -114,6 +114,11 @@ class DatasetReport:
         return f"the {name} images; {' or '.join(others)} measures another split" if others else ""
 
     @property
+    def trained(self) -> int:
+        """Training images."""
+        return sum(self.counts["train"].values())
+
+    @property
     def errors(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.severity == "error"]
 
