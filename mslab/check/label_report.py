@@ -64,10 +64,6 @@ class LabelReport(DatasetReport):
                 rows[name] = {str(value): count for value, count in sorted(self.values.get(name, Counter()).items())}
         return rows
 
-    @property
-    def trained(self) -> int:
-        return len(self.sets["train"].images)
-
     def subset(self, fraction: float, seed: int) -> "LabelReport":
         """The report with this fraction of the training images, at least one; smaller ones are subsets of larger."""
         labels, split = self.sets["train"], self.splits["train"]
@@ -83,6 +79,10 @@ class LabelReport(DatasetReport):
     @property
     def images(self) -> int:
         return sum(len(split.pictures) for split in self.splits.values())
+
+    def images_in(self, split: str) -> int:
+        """Images of a split that have labels; `counts` are objects or tags."""
+        return len(self.sets[split].images)
 
     @property
     def fingerprint(self) -> str:

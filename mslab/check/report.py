@@ -114,11 +114,6 @@ class DatasetReport:
         return f"the {name} images; {' or '.join(others)} measures another split" if others else ""
 
     @property
-    def trained(self) -> int:
-        """Training images."""
-        return sum(self.counts["train"].values())
-
-    @property
     def errors(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.severity == "error"]
 
@@ -134,6 +129,10 @@ class DatasetReport:
     @property
     def images(self) -> int:
         return sum(sum(split.values()) for split in self.counts.values())
+
+    def images_in(self, split: str) -> int:
+        """Images of a split that a training can use."""
+        return sum(self.counts[split].values())
 
     @property
     def fingerprint(self) -> str:

@@ -80,8 +80,13 @@ def compare(
     network = backbone_settings(config, weights, notes)  # the same one for training from scratch
     for note in notes:
         log.info(note)
+<<<<<<< HEAD
     count = parts_of(config, report)
-    sizes = {subset(report, part, config.seed).trained: part for part in reversed(fractions)}
+    sizes = {subset(report, part, config.seed).images_in("train"): part for part in reversed(fractions)}
+=======
+    count = report.images_in("train")
+    sizes = {sum(subset(report, part, config.seed).counts["train"].values()): part for part in reversed(fractions)}
+>>>>>>> cef317f274212adaf4c6144595474397e2db6570
     folder = fresh_folder(f"{name}-compare")
     rows: list[dict[str, Any]] = []
     result = {"schema": 1, "backbone": str(weights.path), "epochs": config.epochs, "rows": rows}
@@ -113,7 +118,7 @@ def compare(
 def parts_of(config: Settings, report: DatasetReport) -> int:
     """What an epoch on all training images has: images, or of a task whose network sees them in parts, these parts."""
     if not isinstance(report, LabelReport):
-        return report.trained
+        return report.images_in("train")
     from mslab.data import labelled_feed
     from mslab.tasks.registry import class_of
 

@@ -34,10 +34,10 @@ def test_shares_of_labels_are_nested_and_of_whole_images(drawn, task):
     report = check_labels(drawn / "scenes" / "train", task, val=drawn / "scenes" / "val")
     small, large = (comparison.subset(report, share, 1) for share in (0.25, 0.5))
     names = [{row.file for row in part.sets["train"].images} for part in (small, large, report)]
-    assert names[0] < names[1] < names[2] and small.trained in (2, 3)
+    assert names[0] < names[1] < names[2] and small.images_in("train") in (2, 3)
     assert {picture.name.rpartition("/")[2] for picture in small.splits["train"].pictures} == names[0]
     assert small.sets["val"] is report.sets["val"]
-    assert comparison.subset(report, 0.001, 1).trained == 1
+    assert comparison.subset(report, 0.001, 1).images_in("train") == 1
     assert len({part.fingerprint for part in (small, large, report, comparison.subset(report, 0.25, 2))}) == 4
 
 
