@@ -80,13 +80,8 @@ def compare(
     network = backbone_settings(config, weights, notes)  # the same one for training from scratch
     for note in notes:
         log.info(note)
-<<<<<<< HEAD
     count = parts_of(config, report)
     sizes = {subset(report, part, config.seed).images_in("train"): part for part in reversed(fractions)}
-=======
-    count = report.images_in("train")
-    sizes = {sum(subset(report, part, config.seed).counts["train"].values()): part for part in reversed(fractions)}
->>>>>>> cef317f274212adaf4c6144595474397e2db6570
     folder = fresh_folder(f"{name}-compare")
     rows: list[dict[str, Any]] = []
     result = {"schema": 1, "backbone": str(weights.path), "epochs": config.epochs, "rows": rows}

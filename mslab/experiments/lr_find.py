@@ -53,11 +53,7 @@ def find_rate(
     report = check_or_raise(settings, report)
     weights = finetuning.read_backbone(backbone, finetuning.choice_for(settings)) if backbone else None
     device = devices.choose_device(settings.device)
-<<<<<<< HEAD
     settings, notes = resolve(settings, report.images_in("train"), weights, Machine(device, cores()))
-=======
-    settings, notes = resolve(settings, report.images_in("train"), weights, Machine(device, cores()))
->>>>>>> cef317f274212adaf4c6144595474397e2db6570
     for note in notes:
         log.info(note)
     devices.start_chosen(**devices.setup_of(settings, device))

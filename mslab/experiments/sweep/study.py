@@ -251,11 +251,7 @@ def carry_out(
 
 def identity(report: DatasetReport, backbone: Path | None) -> dict[str, Any]:
     """What every part of a sweep has in common: its images and its backbone."""
-<<<<<<< HEAD
     count = report.images_in("train")
-=======
-    count = report.images_in("train")
->>>>>>> cef317f274212adaf4c6144595474397e2db6570
     return {"the images": report.fingerprint, "count": count, "the backbone": backbone and files.sha256(backbone)}
 
 
