@@ -17,6 +17,7 @@ from mslab.config import tasks
 from mslab.data import labelled_feed
 from mslab.errors import DatasetError
 from mslab.evaluation.engines import batch_of, pad_batch
+from mslab.files import finite
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 from mslab.tasks.labels import ImageLabels, LabelSet
@@ -118,7 +119,7 @@ def evaluate(
         for answer in model.answers(seen()):
             answers.append(answer)
             meter.update(f"evaluating {len(answers)}/{len(images)} images", 1)
-    return {
+    result = {
         "data": str(data_root),
         "checkpoint": str(weights.path),
         **({"split": split} if split else {}),
@@ -128,6 +129,7 @@ def evaluate(
         "class_names": model.task.names,
         **model.task.figures(answers, truths),
     }
+    return dict(finite(result))
 
 
 def named_alike(labels: LabelSet, names: list[str], weights: Checkpoint) -> LabelSet:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab import files
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import RunError
 from mslab.runs import folder, ranking
 from mslab.runs.folder import RunFolder
@@ -107,9 +108,11 @@ def figures(run: RunFolder) -> dict[str, float | None]:
 
 def evaluation(run: RunFolder) -> tuple[float | None, float | None]:
     """Read eval.json. Returns (accuracy, mean F1 of the classes), Nones without the file. Raises RunError."""
-    content = read_evaluation(run.path, run.manifest["class_names"])
+    content = read_evaluation(run.path, run.manifest["class_names"], run.settings.task)
     if not content:
         return None, None
+    if run.settings.task != CLASSIFY:
+        return content[content["measure"]], None
     scores = [row["f1"] for row in content["per_class"].values()]
     return content["accuracy"], sum(scores) / len(scores)
 
