@@ -1,6 +1,8 @@
 """Experiments of several runs, for tasks beside classification: comparison, repetition, sweep, further training."""
 
 import json
+import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,60 @@ def test_training_goes_on_from_a_network_of_the_same_task_only(finished, drawn, 
     done = cli("train", config("segment"), "--from", parent, "--no-report")
     assert done.returncode == 1
     assert "is of task detect" in done.stderr and "sets segment" in done.stderr
+
+
+@pytest.mark.parametrize("task", ["segment", "keypoints"])
+def test_a_run_is_archived_with_its_labels_and_repeated_bit_for_bit(drawn, inside, task):
+    shutil.copytree(drawn / "scenes", "scenes")
+    Path("x.yaml").write_text(json.dumps(settings(Path(), task)))
+    assert cli("train", "x.yaml", "--no-report").returncode == 0
+    (run,) = Path("runs").iterdir()
+    assert cli("verify", run).returncode == 0
+    assert cli("archive", run, "--data", "--out", "x.zip").returncode == 0
+    with zipfile.ZipFile("x.zip") as packed:
+        names = [name for name in packed.namelist() if name.startswith("data/train/")]
+    assert "data/train/annotations.json" in names and "data/train/tags.csv" not in names
+    assert ("data/train/masks/0001.png" in names) == (task == "segment")
+    shutil.rmtree("scenes")
+    done = cli("reproduce", "--from", "x.zip")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "identical: every epoch's figures" in done.stdout
+    assert f"eval {MEASURES[task]}" in done.stdout and f"best val_{MEASURES[task]}" in done.stdout
+    assert "ccuracy" not in done.stdout and "F1" not in done.stdout
+    (unpacked,) = Path("runs").glob("*-from-archive")
+    label = unpacked / "data" / "train" / "annotations.json"
+    label.write_text(label.read_text().replace("Agaricus", "Agaricon"))
+    done = cli("archive", unpacked, "--data", "--out", "y.zip")
+    assert done.returncode == 1
+    assert "The images or labels of" in done.stderr and "leave --data out" in done.stderr
+
+
+def test_labels_that_an_archive_cannot_keep_are_named(drawn, inside):
+    shutil.copytree(drawn / "scenes", "scenes")
+    for split in ("train", "val"):
+        folder = Path("scenes", split)
+        for image in (folder / "images").iterdir():
+            image.rename(folder / image.name)
+        (folder / "images").rmdir()
+        folder.rename(f"scenes/own-{split}")
+    own = {"train_data": "scenes/own-train", "val_data": "scenes/own-val"}
+    Path("x.yaml").write_text(json.dumps(settings(Path(), "multilabel", **own)))
+    assert cli("train", "x.yaml", "--no-report").returncode == 0
+    (run,) = Path("runs").iterdir()
+    done = cli("archive", run, "--data", "--out", "x.zip")
+    assert done.returncode == 1 and "do not lie as an archive keeps them" in done.stderr
+
+
+def test_a_half_pack_is_measured_by_the_measure(finished, drawn, inside):
+    parent = finished(settings(drawn, "detect")).run
+    done = cli("pack", parent, "--half", "--out", "x.zip")
+    assert done.returncode == 0, done.stderr
+    assert "; voc_map on" in done.stderr + done.stdout
+    with zipfile.ZipFile("x.zip") as packed:
+        packed.extractall("anna")
+    half = json.loads(Path("anna/manifest.json").read_text())["half"]
+    assert half["accuracy"] is not None and abs(half["difference"]) < 0.02
+    done = cli("eval", "anna", "--data", drawn / "scenes" / "val", "--json", "x.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(Path("x.json").read_text())["voc_map"] == pytest.approx(half["accuracy"])
+    assert cli("verify", "anna").returncode == 0
