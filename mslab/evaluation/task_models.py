@@ -8,6 +8,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+from mindspore import nn
 
 from mslab import checkpoint
 from mslab.check.label_check import check_labels
@@ -79,14 +80,20 @@ class TaskModel:
         return self.task.answer(own, parts, size, self.info["image_size"], self.stride)
 
 
-def open_task(weights: Checkpoint, batch: int | None = None) -> TaskModel:
-    """The network of a file whose task is not classify, on MindSpore's device. Raises CheckpointError."""
+def load(weights: Checkpoint) -> tuple[Task, dict[str, Any], nn.Cell]:
+    """(task, complete entry, network in evaluation mode) of a file whose task is not classify. Raises CheckpointError."""
     weights.check()
     info = checkpoint.complete_info(weights)
     task = task_of(info)
     network = network_of(task, weights.network.backbone(), hidden=weights.hidden)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
+    return task, info, network
+
+
+def open_task(weights: Checkpoint, batch: int | None = None) -> TaskModel:
+    """The network of a file whose task is not classify, on MindSpore's device. Raises CheckpointError."""
+    task, info, network = load(weights)
     batch = batch or batch_of(info["image_size"])
     return TaskModel(weights.path, task, info, lambda x: network(ms.Tensor(x)).asnumpy(), stride_of(network), batch)
 
