@@ -67,7 +67,8 @@ class LabelReport(DatasetReport):
     def subset(self, fraction: float, seed: int) -> "LabelReport":
         """The report with this fraction of the training images, at least one; smaller ones are subsets of larger."""
         labels, split = self.sets["train"], self.splits["train"]
-        rows = [row for row in labels.images if self.tasks != ("keypoints",) or row.points[..., 2].any()] or labels.images
+        seen = [row for row in labels.images if self.tasks != ("keypoints",) or row.points[..., 2].any()]
+        rows = seen or labels.images
         order = np.random.default_rng(seed).permutation(len(rows))
         chosen = tuple(rows[index] for index in sorted(order[: max(1, round(fraction * len(rows)))]))
         prefix = self.places["train"].images.relative_to(split.root)

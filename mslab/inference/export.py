@@ -168,7 +168,8 @@ def _parts(loaded: measuring.Loaded, root: str | Path) -> np.ndarray:
     images = labelled_feed.images_of(report, report.measured_split)
     parts = labelled_feed.parts_of(task, images)
     if not parts:
-        raise DatasetError(f"{root} has no labels for {task.name}.", expected="labelled images", fix="use another --data")
+        what = f"{root} has no labels for {task.name}."
+        raise DatasetError(what, expected="images with labels", fix="use another --data")
     chosen = np.unique(np.linspace(0, len(parts) - 1, IMAGES).astype(int))
     seen = (fitted(task.cut(images.sample(index), part), size).image for index, part in (parts[i] for i in chosen))
     return np.stack([labelled_feed.normalised(image, loaded.info["mean"], loaded.info["std"]) for image in seen])

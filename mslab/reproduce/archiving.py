@@ -172,8 +172,8 @@ def labelled_files(run: RunFolder) -> dict[str, tuple[Path, str]]:
 
     Raises RunError if they are not those of the run, or do not lie in the folder that the settings name.
     """
-    places = {split: run.path / "data" / split for split in SPLITS}
-    roots = {split: own if own.is_dir() else Path(getattr(run.settings, f"{split}_data")) for split, own in places.items()}
+    roots = {split: Path(getattr(run.settings, f"{split}_data")) for split in SPLITS}
+    roots |= {split: own for split in SPLITS if (own := run.path / "data" / split).is_dir()}
     report = check_labels(roots["train"], run.settings.task, val=roots["val"])
     if report.fingerprint != run.manifest["data"]["fingerprint"]:
         raise RunError(
