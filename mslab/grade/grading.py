@@ -160,7 +160,11 @@ def job_of(
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
     limits = {"pixels": rubric.image_size, "image_bytes": int(rubric.image_gigabytes * 2**30)}
     tasks = {name: network.task for name, network in rubric.networks.items() if network.task}
-    chosen = ({"tasks": tasks} if tasks else {}) | ({"code": code} if code else {}) | ({"dialect": dialect} if dialect else {})
+    chosen = (
+        ({"tasks": tasks} if tasks else {})
+        | ({"code": code} if code else {})
+        | ({"dialect": dialect} if dialect else {})
+    )
     return chosen | {
         "limits": limits,
         "engine": (engine or engines.choose("auto")).record(),
@@ -266,7 +270,9 @@ def measure_one(
 
 def image_sets(reports: Mapping[str, DatasetReport], folder: Path) -> dict[str, HiddenImages]:
     """Hidden images by network. Networks with the same images share one object, which knows who reads its files."""
-    sets = {task_images.identity(r): task_images.hidden_images(r, next(iter(r.splits)), folder) for r in reports.values()}
+    sets = {
+        task_images.identity(r): task_images.hidden_images(r, next(iter(r.splits)), folder) for r in reports.values()
+    }
     return {name: sets[task_images.identity(report)] for name, report in reports.items()}
 
 

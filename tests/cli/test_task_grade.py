@@ -71,7 +71,7 @@ def test_other_tasks_names_and_options_are_answered_clearly(finished, drawn, squ
     handin.pack([f"net={finished(class_settings(squares / 'three', 3, epochs=1)).run}"], "class/cem.zip")
     weights = checkpoint.read(run / "checkpoints" / "best.ckpt")
     hostile = {"dan": {"class_names": [f"{name}?" for name in weights.class_names]}, "eve": {"class_names": ["x"]}}
-    hostile["fay"] = {"image_size": 100_000, "resize_size": 100_000}
+    hostile["fay"] = {"image_size": 600, "resize_size": 600}
     hostile["gus"] = {"options": weights.info["options"] | {"tile_grid_size": [20, 20], "box_score_thresh": 0.0}}
     hostile["ida"] = {"stages": [[1, 8, 1]]}
     for name, change in hostile.items():
