@@ -147,7 +147,7 @@ def _model(graph: Graph, side: int, outputs: Sequence[str], cells: int = 0) -> b
     return written
 
 
-def _window(kernel: int, stride: int, size: int, same: bool) -> dict[str, list[int]]:
+def _window(kernel: int, stride: int, size: int, same: bool) -> dict[str, Any]:
     """Attributes of a convolution or pool on maps of this side; "same" pads as needed, more at right and bottom."""
     padding = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     pads = [padding // 2] * 2 + [padding - padding // 2] * 2 if same else [kernel // 2] * 4  # top, left, bottom, right

@@ -81,7 +81,7 @@ class TaskModel:
 
 
 def load(weights: Checkpoint) -> tuple[Task, dict[str, Any], nn.Cell]:
-    """(task, complete entry, network in evaluation mode) of a file of another task than classify, or CheckpointError."""
+    """(task, complete entry, network in evaluation mode) of a file of another task than classify. CheckpointError."""
     weights.check()
     info = checkpoint.complete_info(weights)
     task = task_of(info)
