@@ -107,8 +107,7 @@ def grade(
     traces = [traces_of(submission, measurements[submission.path], False) for submission in found.submissions]
     traces += [traces_of(submission, measurements[submission.path], True) for submission in earlier]
     pairs = copies.pairs(traces, read_given_backbone(backbone_file), true_classes(rubric, hidden))
-    classified = [name for name in images if not hidden[name].figure]
-    matrices = {name: confusion(name, found.submissions, measurements, hidden[name]) for name in classified}
+    matrices = {n: confusion(n, found.submissions, measurements, own) for n, own in hidden.items() if not own.figure}
     leftover = outputs.write_all(
         so_far.graded,
         rubric,
@@ -160,11 +159,7 @@ def job_of(
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
     limits = {"pixels": rubric.image_size, "image_bytes": int(rubric.image_gigabytes * 2**30)}
     tasks = {name: network.task for name, network in rubric.networks.items() if network.task}
-    chosen = (
-        ({"tasks": tasks} if tasks else {})
-        | ({"code": code} if code else {})
-        | ({"dialect": dialect} if dialect else {})
-    )
+    chosen = {key: own for key, own in (("tasks", tasks), ("code", code), ("dialect", dialect)) if own}
     return chosen | {
         "limits": limits,
         "engine": (engine or engines.choose("auto")).record(),
@@ -270,15 +265,14 @@ def measure_one(
 
 def image_sets(reports: Mapping[str, DatasetReport], folder: Path) -> dict[str, HiddenImages]:
     """Hidden images by network. Networks with the same images share one object, which knows who reads its files."""
-    sets = {
-        task_images.identity(r): task_images.hidden_images(r, next(iter(r.splits)), folder) for r in reports.values()
-    }
-    return {name: sets[task_images.identity(report)] for name, report in reports.items()}
+    keys = {name: task_images.identity(report) for name, report in reports.items()}
+    sets = {keys[name]: task_images.hidden_images(report, folder) for name, report in reports.items()}
+    return {name: sets[key] for name, key in keys.items()}
 
 
 def hidden_of(images: HiddenImages) -> Hidden:
     if isinstance(images, task_images.HiddenParts):
-        return Hidden(images.labels, images.class_names, [], images.task.outputs, images.figure)
+        return Hidden(images.labels, images.class_names, [], images.figure)
     return Hidden(images.labels, images.class_names, [Path(file).name for file in images.images.names()])
 
 

@@ -25,7 +25,6 @@ class Hidden:
     labels: np.ndarray  # int (n,)
     class_names: list[str]
     files: list[str]  # each image's file name
-    outputs: int = 0  # of a task's network
     figure: Callable[[np.ndarray, Mapping[str, Any]], float] | None = None  # a task's measure: (outputs, facts) -> it
 
 

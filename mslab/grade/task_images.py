@@ -18,9 +18,10 @@ from mslab.tasks.registry import class_of
 from mslab.tasks.sample import fitted
 
 
-def hidden_images(report: DatasetReport, split: str, folder: Path) -> HiddenImages:
-    """Of labels of classes, or of a task."""
-    return (HiddenParts if isinstance(report, LabelReport) else HiddenImages)(report, split, folder)
+def hidden_images(report: DatasetReport, folder: Path) -> HiddenImages:
+    """Of the only split of a data set with classes, or with labels of a task."""
+    kind = HiddenParts if isinstance(report, LabelReport) else HiddenImages
+    return kind(report, next(iter(report.splits)), folder)
 
 
 def identity(report: DatasetReport) -> tuple[str, ...]:
