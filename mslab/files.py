@@ -10,6 +10,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import secrets
@@ -132,6 +133,15 @@ def json_text(value: Any, ascii: bool = False) -> str:
     """
     text = json.dumps(value, indent=2, ensure_ascii=ascii)
     return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """The same values with None for each number that is not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def make_folder(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,19 @@ class LabelReport(DatasetReport):
             else:
                 rows[name] = {str(value): count for value, count in sorted(self.values.get(name, Counter()).items())}
         return rows
+
+    def subset(self, fraction: float, seed: int) -> "LabelReport":
+        """The report with this fraction of the training images, at least one; smaller ones are subsets of larger."""
+        labels, split = self.sets["train"], self.splits["train"]
+        seen = [row for row in labels.images if self.tasks != ("keypoints",) or row.points[..., 2].any()]
+        rows = seen or labels.images
+        order = np.random.default_rng(seed).permutation(len(rows))
+        chosen = tuple(rows[index] for index in sorted(order[: max(1, round(fraction * len(rows)))]))
+        prefix = self.places["train"].images.relative_to(split.root)
+        names = {(prefix / row.file).as_posix() for row in chosen}
+        classes = {key: [picture for picture in row if picture.name in names] for key, row in split.classes.items()}
+        sets = self.sets | {"train": replace(labels, images=chosen)}
+        return replace(self, sets=sets, splits=self.splits | {"train": replace(split, classes=classes)})
 
     @property
     def images(self) -> int:

@@ -253,6 +253,8 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
             backbone, head, notes = mindcv_files.split(path, tensors, mindcv, own=bool(recorded))
             return Checkpoint(path, tensors, info, dialect, backbone, head, notes, published=known, mindcv=mindcv)
         if recorded.get("task") in tasks.MAPS:
+            if kind == "ONNX file":  # whose names are torchvision's, and which no other project continues
+                raise exported_map(path, recorded["task"])
             return own_map(path, tensors, info)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")
@@ -273,6 +275,14 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
     taken = f"weights of {choice.weights!r} taken, as --weights says" if choice.weights else taken
     choices = [text for text in (taken, *selected.choices, assumed) if text]
     return Checkpoint(path, tensors, info, source, backbone, head, selected.notes, choices, assumed, known)
+
+
+def exported_map(path: Path, task: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is an exported network of task {task}, whose weights are not read back.",
+        expected="the checkpoint that it was exported from",
+        fix="use that run, or its best.ckpt",
+    )
 
 
 def own_map(path: Path, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> Checkpoint:

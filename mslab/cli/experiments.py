@@ -138,16 +138,18 @@ def repeat(
     if folds is not None and seeds is not None:
         raise BadParameter("--folds trains with the config's seed, one run a fold: leave out --seeds")
     network = found(backbone) if backbone is not None else None
+    if folds is not None:
+        from mslab.config import load_settings
+        from mslab.experiments import cross_validation
+
+        cross_validation.refuse_task(load_settings(config, overrides or [], notes=False))
     pairs = fold_tables(Path(folds), overrides or []) if folds is not None else []
     chosen = [*(overrides or []), *data_of(pairs)]
     settings, report = checked_config(config, chosen, skip_check, backbone=network)
     reports = [report] + [checked_fold(config, settings, pair, skip_check) for pair in pairs[1:]]
     images = None
     if test is not None:
-        from mslab.check.training_data import reading_of_test
-
-        images = checked(test, skip_content=skip_check, **reading_of_test(settings, report))
-        images.raise_errors()
+        images = checked_test(test, settings, report, skip_check)
     from mslab.experiments import cross_validation, repeating
 
     name = Path(config).stem
@@ -157,6 +159,18 @@ def repeat(
         return
     result = repeating.repeat(settings, 5 if seeds is None else seeds, report, name, network, images)
     emit(result, json_file, lambda: repeating.table(result))
+
+
+def checked_test(root: str, settings: Any, report: Any, skip_check: bool) -> Any:
+    """The report on the images of --test, read as training reads its own. Raises DatasetError."""
+    if settings.task != "classify":
+        images = options.checked_labels(root, settings.task)
+    else:
+        from mslab.check.training_data import reading_of_test
+
+        images = checked(root, skip_content=skip_check, **reading_of_test(settings, report))
+    images.raise_errors()
+    return images
 
 
 def fold_tables(folder: Path, overrides: list[str]) -> list[tuple[Path, Path]]:

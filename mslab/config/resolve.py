@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mslab.config.overrides import override
 from mslab.config.schema import Profile, Settings
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import CheckpointError, ConfigError
 from mslab.stages import stage_table
 
@@ -133,9 +134,9 @@ def backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[st
             )
     if note := backbone.size_note(settings.image_size):
         notes.append(f"note: {note}")
-    mode = backbone.info.get("resize_mode", "crop")
-    if backbone.info.get("image_size") and mode != settings.resize_mode:
-        notes.append(f"note: the backbone was trained with resize_mode: {mode}, this run with {settings.resize_mode}")
+    mode, own = backbone.info.get("resize_mode", "crop"), settings.resize_mode
+    if backbone.info.get("image_size") and mode != own and settings.task == CLASSIFY:  # other tasks always pad
+        notes.append(f"note: the backbone was trained with resize_mode: {mode}, this run with {own}")
     return changes | own_network
 
 

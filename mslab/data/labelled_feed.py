@@ -114,6 +114,12 @@ class _Rows:
         return self.feed.normalised(own.image), self.feed.task.target(own, self.feed.stride)
 
 
+def parts_of(task: Task, images: LabelledImages) -> list[tuple[int, Part]]:
+    """(index of the image, part), image by image."""
+    rows = enumerate(zip(images.labels, map(images.size, range(len(images))), strict=True))
+    return [(index, part) for index, (row, size) in rows for part in task.parts(row, size)]
+
+
 @dataclass
 class LabelFeed:
     """Batches of a task: this worker's training batches of each epoch, and the validation batches.
@@ -133,22 +139,16 @@ class LabelFeed:
     def class_names(self) -> list[str]:
         return self.task.names
 
-    def parts(self, images: LabelledImages) -> list[tuple[int, Part]]:
-        """(index of the image, part), image by image."""
-        sizes = map(images.size, range(len(images)))
-        rows = enumerate(zip(images.labels, sizes, strict=True))
-        return [(index, part) for index, (row, size) in rows for part in self.task.parts(row, size)]
-
     @cached_property
     def train_parts(self) -> list[tuple[int, Part]]:
         """How often each one is used differs by at most one."""
-        parts = self.parts(self.images)
+        parts = parts_of(self.task, self.images)
         count = self.epoch_parts or len(parts)
         return [parts[i * len(parts) // count] for i in range(count)]
 
     @cached_property
     def val_parts(self) -> list[tuple[int, Part]]:
-        return self.parts(self.val_images)
+        return parts_of(self.task, self.val_images)
 
     def train(self, epoch: int) -> Iterator[Batch]:
         """Shuffled, augmented full batches of this worker: float32 (batch_size, 3, S, S), targets (batch_size, ...)."""

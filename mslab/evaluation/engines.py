@@ -154,8 +154,11 @@ def compiled(
     with `maps` only the backbone's maps. Any number of images at a time; the same images give the same bits.
     """
     tensors = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
-    names = {LOGITS: "logits"} if f"{HEAD}weight" in tensors else {}
-    names = {MAPS: "maps"} if maps else names | {FEATURES: "features"}
+    if "head.output.weight" in tensors:  # of a task, on maps
+        names = {LOGITS: "logits"}
+    else:
+        names = {LOGITS: "logits"} if f"{HEAD}weight" in tensors else {}
+        names = {MAPS: "maps"} if maps else names | {FEATURES: "features"}
     start = {"onnxruntime": onnxruntime, "openvino": openvino}[engine.name]
     by_side: dict[int, Callable[[np.ndarray], list[np.ndarray]]] = {}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+from mindspore import nn
 
 from mslab import checkpoint
 from mslab.check.label_check import check_labels
@@ -17,6 +18,7 @@ from mslab.config import tasks
 from mslab.data import labelled_feed
 from mslab.errors import DatasetError
 from mslab.evaluation.engines import batch_of, pad_batch
+from mslab.files import finite
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 from mslab.tasks.labels import ImageLabels, LabelSet
@@ -78,14 +80,20 @@ class TaskModel:
         return self.task.answer(own, parts, size, self.info["image_size"], self.stride)
 
 
-def open_task(weights: Checkpoint, batch: int | None = None) -> TaskModel:
-    """The network of a file whose task is not classify, on MindSpore's device. Raises CheckpointError."""
+def load(weights: Checkpoint) -> tuple[Task, dict[str, Any], nn.Cell]:
+    """(task, complete entry, network in evaluation mode) of a file of another task than classify. CheckpointError."""
     weights.check()
     info = checkpoint.complete_info(weights)
     task = task_of(info)
     network = network_of(task, weights.network.backbone(), hidden=weights.hidden)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
+    return task, info, network
+
+
+def open_task(weights: Checkpoint, batch: int | None = None) -> TaskModel:
+    """The network of a file whose task is not classify, on MindSpore's device. Raises CheckpointError."""
+    task, info, network = load(weights)
     batch = batch or batch_of(info["image_size"])
     return TaskModel(weights.path, task, info, lambda x: network(ms.Tensor(x)).asnumpy(), stride_of(network), batch)
 
@@ -118,7 +126,7 @@ def evaluate(
         for answer in model.answers(seen()):
             answers.append(answer)
             meter.update(f"evaluating {len(answers)}/{len(images)} images", 1)
-    return {
+    result = {
         "data": str(data_root),
         "checkpoint": str(weights.path),
         **({"split": split} if split else {}),
@@ -128,6 +136,7 @@ def evaluate(
         "class_names": model.task.names,
         **model.task.figures(answers, truths),
     }
+    return dict(finite(result))
 
 
 def named_alike(labels: LabelSet, names: list[str], weights: Checkpoint) -> LabelSet:

@@ -11,8 +11,9 @@ import numpy as np
 
 from mslab import files
 from mslab.check import DatasetReport
+from mslab.check.label_report import LabelReport
 from mslab.check.training_data import check_or_raise
-from mslab.config import Settings, read_yaml
+from mslab.config import Settings, read_yaml, tasks
 from mslab.config.origins import COMMAND_LINE
 from mslab.config.resolve import OF_THE_BACKBONE, backbone_settings, network_overrides, network_settings
 from mslab.errors import ConfigError
@@ -79,12 +80,13 @@ def compare(
     network = backbone_settings(config, weights, notes)  # the same one for training from scratch
     for note in notes:
         log.info(note)
-    count = report.images_in("train")
-    sizes = {sum(subset(report, part, config.seed).counts["train"].values()): part for part in reversed(fractions)}
+    count = parts_of(config, report)
+    sizes = {subset(report, part, config.seed).images_in("train"): part for part in reversed(fractions)}
     folder = fresh_folder(f"{name}-compare")
     rows: list[dict[str, Any]] = []
     result = {"schema": 1, "backbone": str(weights.path), "epochs": config.epochs, "rows": rows}
     result |= {"best_by": config.best_by} if config.best_by else {}
+    result |= {"task": config.task, "measure": tasks.measure(config)} if config.task != tasks.CLASSIFY else {}
     total = len(methods) * len(sizes) * seeds
     files.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
     for images, fraction in sorted(sizes.items()):
@@ -96,14 +98,9 @@ def compare(
                 label = f"{folder.name}/{method}-{images}-seed{seed}"  # a run inside this folder
                 try:
                     done = train(settings, method, network, weights.path, data, name=label, epoch_images=count)
-                    last = RunFolder.open(done.run).history[-1]
                     repeating.clear(Path(done.run))
                     rows.append({"way": method, "share": fraction, "images": images, "seed": seed})
-                    names = ("val_acc", ranking.column(config.best_by))
-                    rows[-1] |= {name: last[name] for name in names} | {
-                        "linear_acc": done.linear_acc,
-                        "seconds": done.seconds,
-                    }
+                    rows[-1] |= figures(RunFolder.open(done.run), result) | {"seconds": done.seconds}
                     files.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
                 except KeyboardInterrupt:
                     kept = f"{folder / 'comparison.json'} has the {len(rows)} of {total} runs so far"
@@ -111,6 +108,27 @@ def compare(
     draw(result, folder / "comparison.png")
     log.info(f"{folder / 'comparison.png'}: {measure(result)} against the number of training images")
     return result
+
+
+def parts_of(config: Settings, report: DatasetReport) -> int:
+    """What an epoch on all training images has: images, or of a task whose network sees them in parts, these parts."""
+    if not isinstance(report, LabelReport):
+        return report.images_in("train")
+    from mslab.data import labelled_feed
+    from mslab.tasks.registry import class_of
+
+    kind = class_of(config.task)
+    images = labelled_feed.images_of(report, "train")
+    return len(labelled_feed.parts_of(kind(kind.record(report.first, config.model_dump())), images))
+
+
+def figures(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's figures of its last epoch, and of what sees no features: a linear model, or one answer for all images."""
+    last, metrics = run.history[-1], run.manifest["metrics"]
+    decides = {name: last[name] for name in {ranking.column(result.get("best_by"))} - {"val_acc"}}
+    if own := result.get("measure"):
+        return {own: last["val_acc"]} | decides | {"constant": metrics["constant"][own]}
+    return {"val_acc": last["val_acc"]} | decides | {"linear_acc": metrics.get("linear_acc")}
 
 
 def train(
@@ -156,8 +174,10 @@ def from_scratch(config: str, overrides: Sequence[str], settings: Settings, used
 def subset(report: DatasetReport, fraction: float | np.ndarray, seed: int) -> DatasetReport:
     """The report with this fraction of each class's training images, at least one; smaller ones are subsets of larger.
 
-    `fraction`: one for all classes, or one for each class.
+    `fraction`: one for all classes, or one for each class. Labels of a task are divided by image.
     """
+    if isinstance(report, LabelReport):
+        return report.subset(float(fraction), seed)
     classes, train = {}, report.splits["train"].classes
     fractions = np.broadcast_to(fraction, len(train))
     for number, (class_name, images) in enumerate(train.items()):
@@ -168,23 +188,27 @@ def subset(report: DatasetReport, fraction: float | np.ndarray, seed: int) -> Da
 
 
 def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each method and number of images: mean and deviation over the seeds, and the linear model's mean."""
+    """A row for each method and number of images: mean and deviation over the seeds, and the mean of the linear model,
+    or of the same answer for every image.
+    """
+    plain = "constant" if "measure" in result else "linear_acc"
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in result["rows"]:
         groups.setdefault((row["way"], row["images"]), []).append(row)
     summaries = []
     for (method, images), rows in groups.items():
-        accuracies = [row[ranking.column(result.get("best_by"))] for row in rows]
+        accuracies = [row[column(result)] for row in rows]
         deviation = float(np.std(accuracies, ddof=1)) if len(rows) > 1 else 0.0
         summaries.append({"way": method, "images": images, "mean": float(np.mean(accuracies)), "std": deviation})
-        linear = [row["linear_acc"] for row in rows if row["linear_acc"] is not None]
+        linear = [row[plain] for row in rows if row[plain] is not None]
         summaries[-1] |= {"linear": float(np.mean(linear)) if linear else float("nan"), "seeds": len(rows)}
     return summaries
 
 
 def table(result: Mapping[str, Any]) -> str:
     title = f"{measure(result)} in the last epoch, mean and standard deviation over the seeds"
-    grid = empty_table(title, ("method", "images", measure(result), "linear model", "seeds"), left=("method",))
+    plain = "same answer" if "measure" in result else "linear model"
+    grid = empty_table(title, ("method", "images", measure(result), plain, "seeds"), left=("method",))
     for row in summary(result):
         accuracy = f"{row['mean']:.3f} ± {row['std']:.3f}"
         grid.add_row(METHODS[row["way"]], str(row["images"]), accuracy, f"{row['linear']:.3f}", str(row["seeds"]))
@@ -192,9 +216,17 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def measure(result: Mapping[str, Any]) -> str:
-    """What was compared: accuracy, or the column that best_by decides by. The linear model's is always its accuracy."""
-    name = ranking.column(result.get("best_by"))
+    """What was compared: accuracy, the task's measure, or the column that best_by decides by. The linear model's is
+    always its accuracy.
+    """
+    name = column(result)
     return "accuracy" if name == "val_acc" else name
+
+
+def column(result: Mapping[str, Any]) -> str:
+    """The name in the rows of what was compared."""
+    name = ranking.column(result.get("best_by"))
+    return str(result.get("measure", name)) if name == "val_acc" else name
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
@@ -209,9 +241,10 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         if line:
             images, means, deviations = (list(column) for column in zip(*line, strict=True))
             axes.errorbar(images, means, deviations, marker=marker, capsize=4, label=title)
-    if measure(result) == "accuracy":
+    if measure(result) == result.get("measure", "accuracy"):
         linear = sorted({(row["images"], row["linear"]) for row in rows if row["way"] == rows[0]["way"]})
-        axes.plot(*zip(*linear, strict=True), color="grey", linestyle=":", label="linear model of 8x8 thumbnails")
+        name = "the same answer for every image" if "measure" in result else "linear model of 8x8 thumbnails"
+        axes.plot(*zip(*linear, strict=True), color="grey", linestyle=":", label=name)
     axes.set_xscale("log")
     ticks = sorted({row["images"] for row in rows})
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)

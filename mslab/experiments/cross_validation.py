@@ -12,7 +12,8 @@ from mslab import files
 from mslab.check import DatasetReport
 from mslab.check.tabular import is_table
 from mslab.config import Settings, paths
-from mslab.errors import DatasetError
+from mslab.config.tasks import CLASSIFY
+from mslab.errors import ConfigError, DatasetError
 from mslab.escaping import command
 from mslab.experiments import repeating
 from mslab.experiments.repeating import METRICS, Repetition, run_all
@@ -42,6 +43,16 @@ def find_folds(folder: Path) -> list[tuple[Path, Path]]:
         new = command("data", "split", "ROOT", "--folds", "5", "--out", f"{folder}-again")
         raise DatasetError(f"{folder} {what}.", expected=EXPECTED, fix=f"restore it, or make folds again: {new}")
     return pairs
+
+
+def refuse_task(settings: Settings) -> None:
+    """Raise ConfigError for a task with labels of its own: the tables of folds say one class an image."""
+    if settings.task != CLASSIFY:
+        raise ConfigError(
+            f"--folds divides images of classes, and task: {settings.task} has labels of its own.",
+            expected=f"task: {CLASSIFY}, or several seeds on the same images",
+            fix="--seeds 5 in place of --folds; or a data set for each fold, each with a run of its own",
+        )
 
 
 @dataclass

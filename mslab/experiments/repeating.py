@@ -11,7 +11,7 @@ import numpy as np
 
 from mslab import files
 from mslab.check import DatasetReport
-from mslab.config import Settings
+from mslab.config import Settings, tasks
 from mslab.errors import ConfigError, DivergedError
 from mslab.runs import ranking
 from mslab.runs.folder import RunFolder, fresh_folder
@@ -27,6 +27,14 @@ METRICS = {
     "train_loss": "training loss, last epoch",
     "linear_acc": "linear model of 8x8 thumbnails",
     "test_acc": "test accuracy",
+}
+OF_TASK = {  # the same of a task: history.csv has its measure as val_acc
+    "val_acc": "validation {}, best epoch",
+    "val_loss": METRICS["val_loss"],
+    "train_acc": "share of the training targets answered right, last epoch",
+    "train_loss": METRICS["train_loss"],
+    "constant": "validation {} of the same answer for every image",
+    "test_acc": "test {}",
 }
 MEASURES = {  # only with a best_by; macro F1 is among METRICS
     "val_balanced_accuracy": "balanced accuracy, in that epoch",
@@ -58,7 +66,17 @@ def repeat(
     """Train with the seeds config.seed, config.seed + 1, …; with a backbone, each is a transfer. As run_all."""
     numbers = range(config.seed, config.seed + seeds)
     repetitions = [Repetition("seed", seed, config.replace(seed=seed), report) for seed in numbers]
-    return run_all(config, repetitions, name, backbone, test)
+    return run_all(config, repetitions, name, backbone, test, metrics_of(measure_of(config)))
+
+
+def measure_of(config: Settings) -> str | None:
+    """The measure of a task beside classification, whose figures have titles of their own."""
+    return None if config.task == tasks.CLASSIFY else tasks.measure(config)
+
+
+def metrics_of(measure: str | None) -> dict[str, str]:
+    """{name of a figure: its title}. `measure`: of measure_of."""
+    return {name: title.format(measure) for name, title in OF_TASK.items()} if measure else METRICS
 
 
 def run_all(
@@ -82,6 +100,7 @@ def run_all(
     runs: list[dict[str, Any]] = []
     result = {"schema": 1, "folder": str(folder), "config": config.model_dump(), "runs": runs, "metrics": {}}
     result |= {"backbone": str(backbone) if backbone else None, "test": str(test.root) if test else None}
+    result |= {"measure": measure} if (measure := measure_of(config)) else {}
     diverged: list[DivergedError] = []
     files.write_text(folder / "repeat.json", files.json_text(result))
     names, count = [*metrics, *measures(config.best_by)], len(repetitions)
@@ -122,7 +141,8 @@ def train(
     try:
         row |= figures(run, start.carry_out(run, one.report))
         if test:
-            row["test_acc"] = measuring.evaluate(run.path, test.root, test, one.config.device)["accuracy"]
+            found = measuring.evaluate(run.path, test.root, test, one.config.device)
+            row["test_acc"] = found[found.get("measure", "accuracy")]
         if after:
             after(run, one, row)
     except DivergedError as error:
@@ -174,10 +194,13 @@ def figures(run: RunFolder, done: Mapping[str, Any]) -> dict[str, Any]:
     best, last = run.best, run.history[-1]
     names = ["val_acc", "val_loss", *measures(run.best_by)]
     row: dict[str, Any] = {name: best[name] for name in names} if best else {}
-    if (run.path / "eval.json").is_file():
+    if own := measure_of(run.settings):
+        row["constant"] = run.manifest["metrics"]["constant"][own]
+    elif (run.path / "eval.json").is_file():
         classes = files.read_json(run.path / "eval.json")["per_class"].values()
         row["macro_f1"] = float(np.mean([scores["f1"] for scores in classes]))
-    row |= {"train_acc": last["train_acc"], "train_loss": last["train_loss"], "linear_acc": done["linear_acc"]}
+    row |= {"train_acc": last["train_acc"], "train_loss": last["train_loss"]}
+    row |= {} if own else {"linear_acc": done["linear_acc"]}
     return row | {"epochs": run.epochs_done, "seconds": done["seconds"]}
 
 
@@ -195,9 +218,9 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, Any
     return {"n": n, "mean": mean, "std": deviation, "low": mean - half, "high": mean + half}
 
 
-def table(result: Mapping[str, Any], titles: Mapping[str, str] = METRICS) -> str:
+def table(result: Mapping[str, Any], titles: Mapping[str, str] | None = None) -> str:
     count = sum("failed" not in row for row in result["runs"])
-    kind = "fold" if "folds" in result else "seed"
+    kind, titles = "fold" if "folds" in result else "seed", titles or metrics_of(result.get("measure"))
     title = f"{count} {kind}{'s' * (count != 1)}; the interval is of the mean (Student's t)"
     grid = empty_table(title, ("", "mean", "standard deviation", "95 % interval"))
     for key, metric in result["metrics"].items():

@@ -73,6 +73,7 @@ class NetworkAnswer(Entry):
     tensors: dict[Text, Digest] | None = None
     logits: Text | None = None
     sketch: Text | None = None
+    stride: Annotated[int, Field(ge=1, le=1024)] | None = None  # pixels per cell of a task's maps
     engine: Text | None = None  # what computed the logits
     notes: Annotated[list[Text], Field(max_length=20)] | None = None  # what was taken where the file leaves a choice
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mslab.checkpoint.sharing import HEADS
+
 NEAR = 0.1  # relative distance of weights; separate runs from one seed are further apart, from two seeds about 1.4
 ALIKE = 0.999  # correlation of logits on the hidden images; for separately trained networks seldom above 0.95
 MISTAKES = 5  # equal wrong rows of predictions.csv, at least
@@ -79,7 +81,7 @@ def weights(traces: Sequence[Traces], given_backbone: GivenBackbone) -> Iterator
             if shared and shared == len(a) == len(b):
                 yield first, second, "weights", 1.0, f"{name}: all {shared} tensors besides the given ones are equal"
                 continue
-            backbone_keys = {key for key in a if not key.startswith(("classifier", "hidden"))}
+            backbone_keys = {key for key in a if not key.startswith(HEADS)}
             same = sum(a[key] == b.get(key) for key in backbone_keys)
             if same and same == len(backbone_keys):
                 yield first, second, "backbone", 1.0, f"{name}: all {same} tensors of the backbone are equal"

@@ -26,7 +26,7 @@ from mslab.errors import MslabError
 from mslab.evaluation import engines, metrics
 from mslab.evaluation.engines import Engine
 from mslab.files import sha256
-from mslab.grade import copies, items, measuring, outputs, private, sandbox
+from mslab.grade import copies, items, measuring, outputs, private, sandbox, task_images
 from mslab.grade.contents import BadSubmission
 from mslab.grade.copies import GivenBackbone, Traces
 from mslab.grade.courses import check_rows
@@ -107,7 +107,7 @@ def grade(
     traces = [traces_of(submission, measurements[submission.path], False) for submission in found.submissions]
     traces += [traces_of(submission, measurements[submission.path], True) for submission in earlier]
     pairs = copies.pairs(traces, read_given_backbone(backbone_file), true_classes(rubric, hidden))
-    matrices = {name: confusion(name, found.submissions, measurements, hidden[name]) for name in images}
+    matrices = {n: confusion(n, found.submissions, measurements, own) for n, own in hidden.items() if not own.figure}
     leftover = outputs.write_all(
         so_far.graded,
         rubric,
@@ -158,7 +158,8 @@ def job_of(
     pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, ProvenanceItem)]
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
     limits = {"pixels": rubric.image_size, "image_bytes": int(rubric.image_gigabytes * 2**30)}
-    chosen = ({"code": code} if code else {}) | ({"dialect": dialect} if dialect else {})
+    tasks = {name: network.task for name, network in rubric.networks.items() if network.task}
+    chosen = {key: own for key, own in (("tasks", tasks), ("code", code), ("dialect", dialect)) if own}
     return chosen | {
         "limits": limits,
         "engine": (engine or engines.choose("auto")).record(),
@@ -218,6 +219,8 @@ def measure_all(
                         log.info(f"note: this machine confines workers less tightly than others: {missing}")
                     if submission.path in this_year:
                         score(submission, measurement)
+                    # the maps of a task have been measured; those of a class would fill the memory
+                    measurement.logits = {name: rows for name, rows in measurement.logits.items() if rows.ndim == 2}
         except BaseException:  # Ctrl-C: cancel waiting submissions, kill running workers
             for future in waiting:
                 future.cancel()
@@ -262,11 +265,14 @@ def measure_one(
 
 def image_sets(reports: Mapping[str, DatasetReport], folder: Path) -> dict[str, HiddenImages]:
     """Hidden images by network. Networks with the same images share one object, which knows who reads its files."""
-    sets = {r.fingerprint: HiddenImages(r, next(iter(r.splits)), folder) for r in reports.values()}
-    return {name: sets[report.fingerprint] for name, report in reports.items()}
+    keys = {name: task_images.identity(report) for name, report in reports.items()}
+    sets = {keys[name]: task_images.hidden_images(report, folder) for name, report in reports.items()}
+    return {name: sets[key] for name, key in keys.items()}
 
 
 def hidden_of(images: HiddenImages) -> Hidden:
+    if isinstance(images, task_images.HiddenParts):
+        return Hidden(images.labels, images.class_names, [], images.figure)
     return Hidden(images.labels, images.class_names, [Path(file).name for file in images.images.names()])
 
 

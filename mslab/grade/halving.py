@@ -12,6 +12,8 @@ import numpy as np
 
 from mslab import checkpoint
 from mslab.checkpoint import sharing
+from mslab.config import tasks
+from mslab.config.tasks import CLASSIFY
 from mslab.data.zips import Member
 from mslab.errors import MslabError
 from mslab.evaluation import measuring
@@ -68,12 +70,13 @@ def halve(run: RunFolder) -> HalfWeights:
         file = Path(temporary) / BEST
         checkpoint.save_arrays(tensors, file, weights.info)
         try:
-            half.accuracy = measuring.evaluate(file, run.settings.val_data, device="cpu")["accuracy"]
+            found = measuring.evaluate(file, run.settings.val_data, device="cpu")
+            half.accuracy = found[found.get("measure", "accuracy")]
         except MslabError as error:
             log.info(f"note: {run.path}: its float16 weights were not measured again: {error.what}")
             return half
-    before = read_evaluation(run.path, run.manifest["class_names"])
-    half.difference = half.accuracy - before["accuracy"] if before else None
+    before = read_evaluation(run.path, run.manifest["class_names"], run.settings.task)
+    half.difference = half.accuracy - before[before.get("measure", "accuracy")] if before else None
     return half
 
 
@@ -85,7 +88,8 @@ def report(run: RunFolder, name: str, half: HalfWeights, source: str | None, siz
         text += f", its backbone is that of {source}"
     if half.accuracy is not None:
         change = "as before" if not half.difference else f"{half.difference:+.4f}"
-        text += f"; accuracy on {run.settings.val_data}: {half.accuracy:.4f}" + (
+        measure = "accuracy" if run.settings.task == CLASSIFY else tasks.measure(run.settings)
+        text += f"; {measure} on {run.settings.val_data}: {half.accuracy:.4f}" + (
             f" ({change})" if half.difference is not None else ""
         )
     log.info(text)

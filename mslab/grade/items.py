@@ -25,6 +25,7 @@ class Hidden:
     labels: np.ndarray  # int (n,)
     class_names: list[str]
     files: list[str]  # each image's file name
+    figure: Callable[[np.ndarray, Mapping[str, Any]], float] | None = None  # a task's measure: (outputs, facts) -> it
 
 
 def score(rubric: rubrics.Rubric, measurement: Measurement, hidden: Mapping[str, Hidden]) -> dict[str, Outcome]:
@@ -83,6 +84,10 @@ def hidden_accuracy(item: Any, measurement: Measurement, hidden: Mapping[str, Hi
         return 0.0, f"{network['file']} was not measured"
     truth, logits = hidden[item.network], measurement.logits[item.network]
     names = network.get("class_names") or []
+    if truth.figure:
+        if names != truth.class_names:
+            return 0.0, f"{network['file']} was trained on other names or on a different order of them"
+        return truth.figure(logits, network), ""
     if logits.shape[1] != len(truth.class_names):
         return 0.0, f"{network['file']} has {logits.shape[1]} classes; the task has {len(truth.class_names)}"
     if names and names != truth.class_names and not all(name.isdigit() for name in names):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from mslab import weights
 from mslab.check import DatasetReport, check_dataset
+from mslab.check.label_check import check_labels
 from mslab.checkpoint import dialects
 from mslab.config import FIELDS, paths
 from mslab.errors import CheckpointError, ConfigError, MslabError
@@ -108,8 +109,15 @@ def _contradictions(rubric: Rubric, path: Path) -> Iterable[tuple[str, str]]:
             yield "given", f"there is no file {rubric.given} beside the rubric"
     except CheckpointError as error:  # published weights
         yield "given", "\n".join([error.what, *(f"{label} {text}" for label, text in error.details), error.fix])
+    for name, network in rubric.networks.items():
+        for key in ("classes", "merge", "code") if network.task else ():
+            if getattr(network, key):
+                yield f"networks {name}", f"{key} belongs to networks that classify; leave it out beside task"
+    of_task = [name for name, network in rubric.networks.items() if network.task]
     for item in rubric.items:
         location = f"items {item.id}"
+        if isinstance(item, PredictionsItem) and item.network in of_task:
+            yield location, f"predictions are of classes, and network {item.network} is of a task; use kind: accuracy"
         for key in ("network", "parent"):
             name = getattr(item, key, None)
             valid_names = [*rubric.networks, *([GIVEN] if key == "parent" else [])]
@@ -163,11 +171,16 @@ def hidden_sets(rubric: Rubric, path: str | Path, data: str | Path) -> dict[str,
         location, folder = f"networks {name}", Path(data) / network.data
         if kind_of(folder, links=True) != "a folder":
             layout = "it must contain a folder of images per class, like datasets/mushrooms2/test"
+            if network.task:
+                layout = "it must contain images with labels, like datasets/scenes/test"
             problems.append((location, f"There is no folder {folder} of hidden images; {layout}"))
             continue
         try:
-            read = json.dumps([network.data, network.classes, network.merge])
-            report = reports.get(read) or check_dataset(folder, classes=network.classes, merge=network.merge)
+            read = json.dumps([network.data, network.classes, network.merge, network.task])
+            report = reports.get(read)
+            if report is None and network.task:
+                report = check_labels(folder, network.task)
+            report = report or check_dataset(folder, classes=network.classes, merge=network.merge)
             reports[read] = report
             report.raise_errors()
         except MslabError as error:

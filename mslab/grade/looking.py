@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from mslab import checkpoint
+from mslab.config import tasks
 from mslab.errors import MslabError, explain
 from mslab.grade import contents, parentage
+from mslab.tasks.layout import levels
 
 SKETCH = 4096  # numbers of a sketch
 FACTS_BYTES = 4 << 20
@@ -29,6 +31,7 @@ LIMITS = {  # of a submission, at most
     "weights": 200_000_000,
     "blocks": 200,  # of the stage table; ResNet-152 has 50
     "pixels": 512,  # image_size; resize_size may be twice that
+    "map_bytes": 1 << 29,  # that a task's network returns for the hidden images
     "image_bytes": 4 << 30,  # of the hidden images in the sizes that its networks ask for
 }
 MODEL = "model.py"  # among the networks that a rubric allows: every one that it builds
@@ -173,6 +176,8 @@ class SubmittedNetworks:
         if code and code not in self.submission.files:
             raise contents.BadSubmission(f"there is no {code}, which defines it")
         weights = self.read_weights(path, bool(code), self.job.get("allowed", {}).get(name, [MODEL]))
+        if weights.task != (task := self.job.get("tasks", {}).get(name, tasks.CLASSIFY)):
+            raise contents.BadSubmission(f"it is of task {weights.task}, and the rubric measures task {task}")
         tensors = weights.tensors if code else weights.backbone | weights.head
         self.weights[name] = weights.backbone
         self.halves[name] = {key for key, value in weights.tensors.items() if value.dtype == np.float16}
@@ -185,6 +190,7 @@ class SubmittedNetworks:
             "class_names": [contents.short(class_name, 200) for class_name in names],
             "image_size": size,
             "weights": sum(value.size for value in tensors.values()),
+            "stride": levels(weights.map_shapes)[0][1] if weights.task in tasks.MAPS else None,
             "stages": None if code or weights.mindcv else weights.stages,
             "network": weights.mindcv or None,
             "tensors": self.digests[name],
@@ -220,7 +226,7 @@ class SubmittedNetworks:
         if not code and allowed is not None and (weights.mindcv or MODEL) not in allowed:
             own = weights.mindcv or weights.network.title
             raise contents.BadSubmission(f"it is {own}, and the task allows {', '.join(allowed)}")
-        if not code and f"{checkpoint.HEAD}weight" not in weights.head:
+        if not code and f"{checkpoint.HEAD}weight" not in weights.head and weights.task not in tasks.MAPS:
             raise contents.BadSubmission(
                 "it is a backbone without a head, so it predicts no classes; hand in best.ckpt"
             )
@@ -270,10 +276,12 @@ class SubmittedNetworks:
         info = checkpoint.complete_info(weights)
         pixels, batch = np.load(images, mmap_mode="r", allow_pickle=False), engines.batch_of(info["image_size"])
         engine = engines.Engine(self.job["engine"]["engine"])
+        if weights.task in tasks.MAPS:
+            refuse_maps(weights, len(pixels), self.limits["map_bytes"])
         if engine.name != "mindspore" and not weights.mindcv:
             runner = engines.runner(engine, batch, weights.backbone | weights.head, weights.network)
             logits = np.concatenate([runner(x)["logits"] for x in normalised_batches(pixels, info, batch)])
-            if not engines.is_close_call(logits):
+            if weights.task != tasks.CLASSIFY or not engines.is_close_call(logits):
                 return logits, engine
             del runner
         logits = self.reference_logits(path, weights, normalised_batches(pixels, info, batch))
@@ -289,12 +297,16 @@ class SubmittedNetworks:
         from mindspore.nn.utils import no_init_parameters
 
         from mslab import model
-        from mslab.evaluation import engines, measuring
+        from mslab.evaluation import engines, measuring, task_models
         from mslab.runtime import devices
 
         devices.set_up(devices.setup_calls("cpu", "graph", seed=0))
         info = checkpoint.complete_info(weights)
         batch = engines.batch_of(info["image_size"])
+        if weights.task != tasks.CLASSIFY:
+            network = task_models.load(weights)[2]
+            rows = [network(ms.Tensor(engines.pad_batch(x, batch))).asnumpy()[: len(x)] for x in batches]
+            return np.concatenate(rows).astype(np.float32)
         key = json.dumps([weights.network.record(), info["image_size"]])
         with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
             if backbone := self.compiled.get(key):  # no second one beside it: memory may be short
@@ -334,6 +346,17 @@ class SubmittedNetworks:
         given = None if parent == "given" else self.weights.get("given")
         seed = hashlib.sha256(json.dumps([self.digests.get(name) for name in (child, parent)]).encode()).digest()
         return parentage.relation(mine, theirs, seed, given)
+
+
+def refuse_maps(weights: checkpoint.Checkpoint, count: int, most: int) -> None:
+    """Raise BadSubmission if a task's maps of so many images take more bytes than this."""
+    size, stride = weights.info["image_size"], levels(weights.map_shapes)[0][1]
+    outputs = len(weights.class_names) + tasks.EXTRA_OUTPUTS[weights.task]
+    if (needed := 4 * count * outputs * (-(-size // stride)) ** 2) > most:
+        raise contents.BadSubmission(
+            f"its maps of {count} hidden images take {needed >> 20} MiB, at most {most >> 20} are allowed: "
+            "train it with a smaller image_size, or with stages of which one has a stride of 4"
+        )
 
 
 def rounded(tensors: Mapping[str, np.ndarray], names: Container[str]) -> dict[str, np.ndarray]:

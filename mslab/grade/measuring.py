@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,18 +92,22 @@ class HiddenImages:
                 header = {"descr": "|u1", "fortran_order": False, "shape": (len(self), size, size, 3)}
                 np.lib.format.write_array_header_1_0(file, header)
                 reserve(file, file.tell() + self.bytes_at(size))
-                images = self.images.take(self.order)
-                # a std of 1/255 leaves the pixels unchanged, apart from the mean, which is added again
-                mean, unit = [value / 255 for value in colour], [1 / 255] * 3
-                batch = engines.batch_of(size)
-                for x, _ in batching.eval_batches(images, size, mean, unit, batch, resize=resize, mode=mode):
-                    pixels = x.transpose(0, 2, 3, 1) + np.array(colour, np.float32)
-                    file.write(np.ascontiguousarray(pixels.round(), np.uint8).data)
+                for pixels in self.pixels(size, resize, mode, colour):
+                    file.write(np.ascontiguousarray(pixels, np.uint8).data)
             partial.replace(path)
         except OSError as error:
             raise disk_error(self.folder, error) from error
         finally:
             partial.unlink(missing_ok=True)
+
+    def pixels(self, size: int, resize: int, mode: str, colour: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield the images in `order` as evaluation loads them, (up to a batch, size, size, 3)."""
+        images = self.images.take(self.order)
+        # a std of 1/255 leaves the pixels unchanged, apart from the mean, which is added again
+        mean, unit = [value / 255 for value in colour], [1 / 255] * 3
+        batch = engines.batch_of(size)
+        for x, _ in batching.eval_batches(images, size, mean, unit, batch, resize=resize, mode=mode):
+            yield (x.transpose(0, 2, 3, 1) + np.array(colour, np.float32)).round()
 
     def free_space(self, needed_bytes: int) -> None:
         """Delete files that no worker reads, oldest first: students choose the sizes, so the total is limited."""
@@ -117,6 +121,10 @@ class HiddenImages:
         """Record that a worker no longer reads this file."""
         with self.lock:
             self.readers[path] -= 1
+
+    def shape(self, network: Mapping[str, Any], classes: int) -> tuple[int, ...]:
+        """Of what a network returns. `network`: the worker's facts."""
+        return (len(self), classes)
 
     def in_order(self, logits: np.ndarray) -> np.ndarray:
         """Sort rows from `order` to the order of the labels."""
@@ -306,7 +314,10 @@ def arrays(
         count, classes = len(requests.images[name]), len(network.get("class_names") or [])
         if not 0 < classes <= limits["classes"]:
             raise Unusable(f"{name} has {classes} classes")
-        rows = read_array(folder / f"{name}.logits.npy", (count, classes))
+        shape = requests.images[name].shape(network, classes)
+        if 4 * int(np.prod(shape)) > max(limits["map_bytes"], 4 * count * classes):
+            raise Unusable(f"{name} has maps of {shape}")
+        rows = read_array(folder / f"{name}.logits.npy", shape)
         logits[name] = requests.images[name].in_order(rows)
     return logits, sketches
 
@@ -363,7 +374,7 @@ def load(path: Path, counts: Mapping[str, int] | None = None) -> Measurement | N
         logits = {name.removeprefix("logits "): value for name, value in arrays.items() if name.startswith("logits ")}
         sketches = {name.removeprefix("sketch "): value for name, value in arrays.items() if name.startswith("sketch ")}
         for name, value in logits.items():
-            check_array(value, ((counts or {}).get(name, len(value)), value.shape[-1]), name)
+            check_array(value, ((counts or {}).get(name, len(value)), *value.shape[1:]), name)
         for name, value in sketches.items():
             check_array(value, (SKETCH,), name)
     except Exception:  # readers of damaged files raise many types; after any of them the submission is measured again

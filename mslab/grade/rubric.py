@@ -46,6 +46,7 @@ class Network(Strict):
     classes: Annotated[Names, Field(min_length=2)] | None = None  # of the hidden images, as in a config
     merge: Groups = Field({})
     code: File | None = None  # defines network(class_num): a student's code, runs only with --run-code
+    task: Literal["detect", "segment", "keypoints", "multilabel"] | None = None  # its measure stands for accuracy
     allowed: Annotated[list[Literal["model.py"] | NetworkName], Field(min_length=1)] = Field(["model.py"])  # kinds
 
     @property

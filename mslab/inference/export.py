@@ -8,22 +8,27 @@ from typing import IO, Any
 import mindspore as ms
 import numpy as np
 
-from mslab import files
+from mslab import checkpoint, files
 from mslab.check import check_dataset
+from mslab.check.label_check import check_labels
 from mslab.checkpoint import HEAD, NO_CHOICE, Choice, networks
 from mslab.config import load_settings
-from mslab.data import sources
+from mslab.config.tasks import CLASSIFY
+from mslab.data import labelled_feed, sources
 from mslab.errors import CheckpointError, ConfigError, DatasetError, MslabError
 from mslab.escaping import quoted
-from mslab.evaluation import gradcam, measuring, temperature
+from mslab.evaluation import gradcam, measuring, task_models, temperature
 from mslab.evaluation.onnx_graph import write_onnx
 from mslab.inference import graphs
 from mslab.runs import lock
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices, targets
 from mslab.runtime.packages import package
+from mslab.tasks.registry import task_of
+from mslab.tasks.sample import fitted
 
 IMAGES = 8  # for the comparison
+OF_TASK = ("task", "options", "skeleton", "thresholds")  # keys of a checkpoint's entry
 TOLERANCE = 1e-3  # largest difference of logits, relative to the largest logit
 MAX_WEIGHTS = 2**30  # bytes; above, MindSpore writes a MINDIR as a folder; ONNX files are limited to twice that
 
@@ -46,7 +51,7 @@ def export_run(
     for name in ("onnx", "onnxruntime") if kind == "onnx" else ():  # fail early if one is missing
         package(name)
     devices.start("cpu", "graph", seed=0)
-    loaded = measuring.load_network(source, choice.dialect, choice.weights)
+    loaded = load(source, choice)
     weights = sum(parameter.nbytes for parameter in loaded.network.get_parameters())
     if weights > MAX_WEIGHTS:
         raise CheckpointError(
@@ -56,8 +61,9 @@ def export_run(
         )
     own = calibrate_head(loaded)
     x, description = sample(loaded, data)
-    keys = ("class_names", *measuring.PREPROCESSING)
-    info = {key: (loaded.info | {"class_names": loaded.class_names})[key] for key in keys}
+    known = loaded.info | {"class_names": loaded.class_names}
+    keys = ("class_names", *measuring.PREPROCESSING, *(key for key in OF_TASK if key in known))
+    info = {key: known[key] for key in keys}
     info |= networks.of_record(loaded.info).record()
     if info["resize_mode"] == "crop":  # as in checkpoints: what lacks it is cropped
         del info["resize_mode"]
@@ -83,6 +89,15 @@ def export_run(
     with lock.held_around({"--out": target}):
         files.replace_atomically(target, write)
     return result | {"sha256": files.sha256(target)}
+
+
+def load(source: str | Path, choice: Choice) -> measuring.Loaded:
+    """The network of a run or a file, of any task. Raises CheckpointError or RunError."""
+    weights = checkpoint.read(weight_files.best_file(source), choice)
+    if weights.task == CLASSIFY:
+        return measuring.network_of(weights)
+    _, info, network = task_models.load(weights)
+    return measuring.Loaded(network, weights.class_names, info, weights.path)
 
 
 def summary(result: Mapping[str, Any]) -> str:
@@ -145,7 +160,24 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
         return x, f"arrays of random numbers, as no validation images could be read{reason}"
 
 
+def _parts(loaded: measuring.Loaded, root: str | Path) -> np.ndarray:
+    """What a task's network sees first of some images with labels."""
+    task, size = task_of(loaded.info), loaded.info["image_size"]
+    report = check_labels(root, task.name)
+    report.raise_errors()
+    images = labelled_feed.images_of(report, report.measured_split)
+    parts = labelled_feed.parts_of(task, images)
+    if not parts:
+        what = f"{root} has no labels for {task.name}."
+        raise DatasetError(what, expected="images with labels", fix="use another --data")
+    chosen = np.unique(np.linspace(0, len(parts) - 1, IMAGES).astype(int))
+    seen = (fitted(task.cut(images.sample(index), part), size).image for index, part in (parts[i] for i in chosen))
+    return np.stack([labelled_feed.normalised(image, loaded.info["mean"], loaded.info["std"]) for image in seen])
+
+
 def _images(loaded: measuring.Loaded, root: str | Path, **links: Any) -> np.ndarray:
+    if "task" in loaded.info:
+        return _parts(loaded, root)
     links["trained"] = loaded.info.get("folders")  # the pictures that are compared are those of its classes
     split, report = measuring.measured_split(root, check_dataset(root, skip_content=True, **links))
     images = sources.images_of(report, split)

@@ -22,6 +22,7 @@ from mslab.checkpoint import Choice, readers, reading
 from mslab.checkpoint.near import run_around
 from mslab.checkpoint.reading import ENTRY
 from mslab.checkpoint.writing import varint
+from mslab.config import tasks
 from mslab.errors import CheckpointError
 from mslab.escaping import command, quoted
 from mslab.evaluation import engines
@@ -38,13 +39,13 @@ FIELDS = {  # the fields of mslab's files; others could contain functions, train
     ".onnx": {1, 2, 3, GRAPH, 8, TEXTS},
 }
 MINDIR_OPERATORS = """
-    Add BatchNorm BiasAdd Conv2D MatMul MaxPool MaxPool3DWithArgmax ReLU ReduceMean
+    Add BatchNorm BiasAdd Conv2D MatMul MaxPool MaxPool3DWithArgmax ReLU ReduceMean ResizeNearestNeighborV2
     Constant Depend ExpandDims Load MakeTuple Squeeze TupleGetItem UpdateState
     AvgPool BatchMatMul BroadcastTo Concat GeLU GroupNorm HSigmoid HSwish InplaceAddExt LayerNorm Mul Pad ReLU6 Reshape
     SiLU Sigmoid Slice Softmax Split StridedSlice Sub SumExt Transpose Unstack
 """
 ONNX_OPERATORS = """
-    Add BatchNormalization Conv Flatten Gemm GlobalAveragePool MaxPool Relu
+    Add BatchNormalization Conv Flatten Gemm GlobalAveragePool MaxPool Relu Resize Shape
     AveragePool Cast Clip Concat Constant Div Erf Exp MatMul Mul Neg Pad Pow Reciprocal ReduceMean ReduceSum
     ReduceSumSquare Reshape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
 """
@@ -81,6 +82,17 @@ def refuse_engine(engine: str, precision: str, path: Path) -> None:
             f"engine: {engine} with precision: {precision} cannot run {path}.",
             expected=f"engine: {own.name} in {own.precision}, which runs files that end in {path.suffix}",
             fix=f"leave --engine and --precision out, or name the checkpoint that {path.name} was exported from",
+        )
+
+
+def refuse_task(info: Mapping[str, Any], path: Path) -> None:
+    """Raise CheckpointError for an exported network of another task than classification."""
+    if task := info.get("task"):
+        run = run_around(path)
+        raise CheckpointError(
+            f"{path} is of task {task}: mslab does not make answers of what an exported network of this task returns.",
+            expected="an exported network that classifies; or a checkpoint, of any task",
+            fix=f"use {command('predict', run, 'IMAGE') if run else 'the run or best.ckpt that it was exported from'}",
         )
 
 
@@ -129,14 +141,16 @@ def open_content(content: bytes, path: Path) -> tuple[Graph, dict[str, Any]]:
         raise _damaged(path, str(error) or type(error).__name__) from None
 
     def forward(x: np.ndarray) -> np.ndarray:
-        classes = len(info["class_names"])
+        outputs = len(info["class_names"]) + tasks.EXTRA_OUTPUTS.get(info.get("task", ""), 0)
+        axes = 4 if info.get("task") in tasks.MAPS else 2
         try:  # mindcv's code writes the number of images into its graph
             logits = np.concatenate([run(image[None]) for image in x]) if info.get("network") else run(x)
         except Exception as error:  # the runtimes raise many types
             first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise _damaged(path, f"its graph does not run on images {x.shape}: {first_line[:160]}") from error
-        if logits.shape != (len(x), classes):
-            raise _damaged(path, f"its graph returns {logits.shape} for {len(x)} images and {classes} classes")
+        if logits.shape[:2] != (len(x), outputs) or logits.ndim != axes:
+            noun = "classes" if "task" not in info else f"outputs of task {info['task']}"
+            raise _damaged(path, f"its graph returns {logits.shape} for {len(x)} images and {outputs} {noun}")
         return logits
 
     return forward, info

@@ -64,6 +64,7 @@ def open_model(
     chosen_device = devices.start(engines.device_for(engine, device), "graph", seed=0)
     if exported:
         forward, info = graphs.open_exported(path)
+        graphs.refuse_task(info, path)
         batch = batch or engines.batch_of(info["image_size"])
         runner = engines.Runner(graphs.engine_of(path), batch, lambda x: {"logits": forward(x)})
         return Model(path, info["class_names"], info, runner)

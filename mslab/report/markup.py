@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mslab.escaping import is_hidden
+from mslab.files import finite
 from mslab.runs.folder import RunFolder
 
 
@@ -34,15 +35,6 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
 def without_nan(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows with None instead of NaN, which JSON does not have."""
     return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
-
-
-def finite(value: Any) -> Any:
-    """The same values with None for each number that is not finite."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def figures_of(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:

@@ -160,7 +160,7 @@ class Run:
         return text + (f", a linear model of 8x8 thumbnails has {linear:.3f}" if linear is not None else "")
 
     def _figures(self) -> dict[str, Any]:
-        figures = read_evaluation(self.path, self.class_names)
+        figures = read_evaluation(self.path, self.class_names, self._run.settings.task)
         if not figures:
             raise RunError(
                 f"{self.path} has no eval.json.",

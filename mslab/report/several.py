@@ -39,7 +39,7 @@ def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
 
 def row_of(run: RunFolder, style: int, t: Callable[[str], str]) -> dict[str, Any]:
     """The figures of one run, for the table."""
-    result, best = read_evaluation(run.path, run.manifest["class_names"]), run.best
+    result, best = read_evaluation(run.path, run.manifest["class_names"], run.settings.task), run.best
     right = sum(row[i] for i, row in enumerate(result["confusion"])) if result else 0
     return {
         "name": run.path.name,

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from mslab.config import FIELDS
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import MslabError, RunError
 from mslab.escaping import command, recorded_command
 from mslab.evaluation import metrics
 from mslab.files import read_text
-from mslab.report import charts, comparable, validation
+from mslab.report import answers, charts, comparable, of_task, validation
 from mslab.report.markup import embedded, figures_of
 from mslab.report.validation import CLASSES, Translate
 from mslab.runs import lock, ranking
@@ -49,6 +50,8 @@ def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", 
         "eval": result,
         "linear": manifest["metrics"].get("linear_acc"),
         "classes": classes,
+        "called": {"val_acc": ranking.shown(config)},
+        "labelled": classes if config.task == CLASSIFY else of_task.labelled(manifest),
         "curves": curves(run, t) if run.history else [],
         "cells": {},
         "groups": [],
@@ -63,7 +66,9 @@ def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", 
         "config_text": read_text(run.path / "config.yaml"),
         "manifest_text": json.dumps(manifest, indent=2, ensure_ascii=False),
     }
-    if result:
+    if config.task != CLASSIFY:
+        page |= {"of_task": of_task.facts(run, result, results, t)}
+    elif result:
         matrix = np.array(result["confusion"])
         right = int(matrix.diagonal().sum())
         page |= {"right": right, "interval": metrics.interval(right, result["images"])}
@@ -80,7 +85,7 @@ def measured(
     run: RunFolder, t: Translate, device: str, engine: str, precision: str
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """(the content of eval.json, what the network shows on the validation images, notes on what is missing)."""
-    result = read_evaluation(run.path, run.manifest["class_names"])
+    result = read_evaluation(run.path, run.manifest["class_names"], run.settings.task)
     notes: list[str] = []
     results: dict[str, Any] = {}
     if result or run.best or file_of(run.path, BEST).is_file():
@@ -90,7 +95,10 @@ def measured(
             if not result:
                 refuse_other_network(run)
                 chosen = ("mindspore", "fp32")  # the reference, which measures for eval.json
-            results = validation.inspect_run(run, t, device, *chosen)
+            if run.settings.task == CLASSIFY:
+                results = validation.inspect_run(run, t, device, *chosen)
+            else:
+                results = answers.inspect_run(run, device)
             if not result:
                 result = run.evaluation(results["measured"])
                 notes.append(write_again(run, result, t))
@@ -131,6 +139,9 @@ def contents(page: Mapping[str, Any]) -> list[tuple[str, str]]:
     sections = [
         ("warnings", "Warnings", page["manifest"]["warnings"] or page["manifest"]["rollbacks"]),
         ("curves", "Learning curves", True),
+        ("figures", "Figures", page.get("of_task", {}).get("figures")),
+        ("names", page.get("of_task", {}).get("names_title"), page.get("of_task", {}).get("by_name")),
+        *((group["anchor"], group["title"], group["images"]) for group in page.get("shown_images", ())),
         ("confusion", "Confusion matrix", page.get("matrix")),
         ("classes", "Figures per class", page.get("per_class")),
         ("roc", "ROC and precision-recall", page.get("roc")),
@@ -171,9 +182,19 @@ def curves(run: RunFolder, t: Translate) -> list[dict[str, Any]]:
     more = {name: name for name in ranking.extra(run.best_by)}  # columns of history.csv, in any language
     return [
         chart("Loss", {"train_loss": training, "val_loss": validation}),
-        chart("Accuracy", {"train_acc": training, "val_acc": validation} | more, (0, 1)),
+        chart(*measured_curve(run, t, more)),
         chart("Learning rate at the end of the epoch", {"lr": t("learning rate")}),
     ]
+
+
+def measured_curve(
+    run: RunFolder, t: Translate, more: Mapping[str, str]
+) -> tuple[str, dict[str, str], tuple[float, float]]:
+    """Title, columns and bounds of the curve that decides. Of a task, train_acc is another figure than val_acc."""
+    if run.settings.task == CLASSIFY:
+        return "Accuracy", {"train_acc": t("training"), "val_acc": t("validation"), **more}, (0, 1)
+    training = f"train_acc ({t('share of the targets that is answered right')})"
+    return "The measure", {"train_acc": training, "val_acc": ranking.shown(run.settings)}, (0, 1)
 
 
 def recall_command(run: RunFolder, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -189,6 +189,85 @@ CHINESE = {
     "status": "状态",
     "Settings that differ": "不同的设置",
     "None: the runs have the same settings.": "没有：这些运行的设置相同。",
+    "The measure": "指标",
+    "share of the targets that is answered right": "答对的目标所占比例",
+    "{measure} is {value} on {images} validation images.": "{images} 张验证图像上的 {measure} 为 {value}。",
+    "The same answer for every image has {value}.": "对每张图像都给出同一答案时为 {value}。",
+    "{measure} is undefined: nothing was to be found.": "{measure} 没有定义：没有任何可找的目标。",
+    "figure": "指标",
+    "this run": "本次运行",
+    "the same answer for every image": "对每张图像给出同一答案",
+    "what it is": "含义",
+    "The same answer for every image: the best answer of someone who knows the training labels and sees no image.": (
+        "对每张图像给出同一答案：知道训练标签但看不到图像的人所能给出的最好答案。"
+    ),
+    "mean over the classes of the average precision; a box is right if it overlaps the true one by {overlap}": (
+        "各类别平均精确率的均值；框与真实框的重叠度达到 {overlap} 即为正确"
+    ),
+    "the same, mean over required overlaps from 0.50 to 0.95 (COCO)": (
+        "同上，对所要求的重叠度 0.50 至 0.95 取均值（COCO）"
+    ),
+    "average precision at an overlap of 0.50 (COCO)": "重叠度 0.50 时的平均精确率（COCO）",
+    "average precision at an overlap of 0.75 (COCO)": "重叠度 0.75 时的平均精确率（COCO）",
+    "share of the objects that are found, mean over overlaps (COCO)": "找到的目标所占比例，对各重叠度取均值（COCO）",
+    "mean over the classes, and the ground, of the overlap of answer and truth: intersection over union": (
+        "各类别及背景上答案与真实的重叠度（交并比）的均值"
+    ),
+    "share of the pixels whose class is right": "类别正确的像素所占比例",
+    "overlap of answer and truth for the ground, which has no class": "背景（不属于任何类别）上答案与真实的重叠度",
+    "share of the points that are at most 0.2 of the box's longer side from where they are": (
+        "误差不超过框长边 0.2 倍的关键点所占比例"
+    ),
+    "mean distance of the points from where they are, as a share of the box's longer side: lower is better": (
+        "关键点与真实位置的平均距离，以框长边为单位：越低越好"
+    ),
+    "average precision of the objects by the similarity of their points (COCO)": (
+        "按关键点相似度计算的目标平均精确率（COCO）"
+    ),
+    "the same at a similarity of 0.50 (COCO)": "同上，相似度 0.50（COCO）",
+    "mean over the tags of the average precision": "各标签平均精确率的均值",
+    "F1 of all decisions about all tags together": "所有标签的全部判断合在一起的 F1",
+    "mean over the tags of F1": "各标签 F1 的均值",
+    "overlap (IoU)": "重叠度（IoU）",
+    "share of the pixels": "像素占比",
+    "share within 0.2 of the box": "误差在框的 0.2 倍以内的比例",
+    "mean error": "平均误差",
+    "objects": "目标数",
+    "missed": "漏掉",
+    "invented": "多报",
+    "points": "点数",
+    "key point": "关键点",
+    "tag": "标签",
+    "Figures per key point": "各关键点",
+    "Figures per tag": "各标签",
+    "F1 of its boxes": "该图像中框的 F1",
+    "mean overlap (IoU) of its classes": "该图像中各类别重叠度（IoU）的均值",
+    "mean error of its points, as a share of the box": "该图像中关键点的平均误差，以框长边为单位",
+    "share of its tags that are right": "该图像中判断正确的标签所占比例",
+    "Missed and invented are counted among the boxes with a score of at least {score} (box_score_thresh). A box is "
+    "right if it has the class and overlaps the true box by at least {overlap}.": (
+        "漏掉与多报只统计得分不低于 {score}（box_score_thresh）的框。类别相同且与真实框的重叠度不低于 {overlap} 的框为正确。"
+    ),
+    "A class is missed if no pixel of it is right, and invented if it is not in the image.": (
+        "某类没有一个像素正确为漏掉；图像中没有该类却给出该类为多报。"
+    ),
+    "A point is missed if it is more than 0.2 of the box's longer side from where it is.": (
+        "与真实位置的距离超过框长边 0.2 倍的关键点为漏掉。"
+    ),
+    "A tag is given where its probability is at least its threshold, which was chosen on these images.": (
+        "概率达到阈值即给出该标签；阈值是在这些图像上选定的。"
+    ),
+    "The worst answers": "最差的答案",
+    "The best answers": "最好的答案",
+    "Left: the labels. Right: the network's answer. The number is the {score}.": (
+        "左：标注。右：网络的答案。数字为{score}。"
+    ),
+    "labels": "标注",
+    "answer": "答案",
+    "missed:": "漏掉：",
+    "invented:": "多报：",
+    "nothing missed, nothing invented": "没有漏掉，也没有多报",
+    "objects of each class (or images with a tag)": "各类别的目标数（或带有该标签的图像数）",
     "F1 of each class.": "各类别的 F1。",
 }
 

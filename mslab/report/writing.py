@@ -107,7 +107,7 @@ def readable(paths: Sequence[str | Path]) -> tuple[list[RunFolder], list[tuple[s
     for path in paths:
         try:
             run = RunFolder.read(path)
-            read_evaluation(run.path, run.manifest["class_names"])
+            read_evaluation(run.path, run.manifest["class_names"], run.settings.task)
             folders.append(run)
         except MslabError as error:
             left_out.append((one_line(path), reason(error, Path(path))))

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from mslab.check import packed
+from mslab.check.label_check import check_labels
 from mslab.check.labels import read_labels
 from mslab.check.splits import classes_folder
 from mslab.check.tabular import is_table
+from mslab.config.tasks import CLASSIFY
 from mslab.data.zips import CHUNK, Member, open_member, write_zip
 from mslab.errors import RunError
-from mslab.files import json_text
+from mslab.files import json_text, sha256
 from mslab.reproduce import differing
 from mslab.reproduce.reproducing import refuse_unfinished
 from mslab.runs import images, verifying
 from mslab.runs.folder import RunFolder
 from mslab.runtime import disks
+from mslab.tasks.folders import names_file
 
 SCHEMA = 1
 LISTING = "archive.json"
@@ -118,6 +121,8 @@ def missing_parent(run: RunFolder, check: differing.Check | None) -> RunError:
 
 def images_of(run: RunFolder) -> dict[str, tuple[Path, str]]:
     """Return {name in the archive: (file, sha256)} for every image of images.csv. Raises RunError with missing ones."""
+    if run.settings.task != CLASSIFY:
+        return labelled_files(run)
     recorded = images.recorded(run.path)
     if recorded is None:
         raise RunError(
@@ -160,6 +165,44 @@ def images_of(run: RunFolder) -> dict[str, tuple[Path, str]]:
             fix="restore them, or leave --data out",
         )
     return files_of
+
+
+def labelled_files(run: RunFolder) -> dict[str, tuple[Path, str]]:
+    """The same for a task with labels of its own: its images, masks and files of labels, in the folders as they are.
+
+    Raises RunError if they are not those of the run, or do not lie in the folder that the settings name.
+    """
+    roots = {split: Path(getattr(run.settings, f"{split}_data")) for split in SPLITS}
+    roots |= {split: own for split in SPLITS if (own := run.path / "data" / split).is_dir()}
+    report = check_labels(roots["train"], run.settings.task, val=roots["val"])
+    if report.fingerprint != run.manifest["data"]["fingerprint"]:
+        raise RunError(
+            f"The images or labels of {run.path} have changed since the run.",
+            expected=f"those of {roots['train']} and {roots['val']} that it was trained on",
+            fix="restore them, or leave --data out",
+        )
+    found: dict[str, tuple[Path, str]] = {}
+    outside: list[tuple[str, str]] = []
+    for split, root in roots.items():
+        place, labels = report.places[split], report.sets[split].images
+        others = [place.boxes, place.tags, *((place.masks or root) / row.mask for row in labels if row.mask)]
+        others += [names_file((place.masks or root).parent)] if run.settings.task == "segment" else []
+        digests = {file: sha256(file) for file in others if file}
+        home = report.splits[split].root
+        digests |= {home / picture.name: picture.sha256.hex() for picture in report.splits[split].pictures}
+        for file, digest in digests.items():
+            if not file.is_relative_to(root) or (place.images == root and root.name != split):
+                outside.append((split, str(file)))
+            else:
+                found[f"data/{split}/{file.relative_to(root).as_posix()}"] = (file.resolve(), digest)
+    if outside:
+        raise RunError(
+            f"{len(outside)} files of labels or images do not lie as an archive keeps them.",
+            details=outside[:5],
+            expected="all of them inside the folders of train_data and val_data, and images in a folder images/",
+            fix="leave --data out and pass the data set on separately",
+        )
+    return found
 
 
 def requirements(record: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mslab import files
+from mslab.config import Settings, tasks
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import RunError
 from mslab.runs import folder, ranking
 from mslab.runs.folder import RunFolder
@@ -77,7 +79,8 @@ def compare(run: RunFolder, again: RunFolder, tolerance: float) -> Comparison:
     for name, kind in KINDS.items():
         then, now = before[name], after[name]
         if then is not None or now is not None:
-            comparison.metrics.append(Metric(name, then, now, verdict_of(kind, then, now, tolerance), kind))
+            verdict = verdict_of(kind, then, now, tolerance)
+            comparison.metrics.append(Metric(title(name, run.settings), then, now, verdict, kind))
     compare_histories(comparison, run.history, again.history)
     best = [r.best["epoch"] if r.best else 0 for r in (run, again)]
     if best[0] != best[1]:
@@ -102,14 +105,27 @@ def figures(run: RunFolder) -> dict[str, float | None]:
     best, last, measured = run.best or {}, run.history[-1] if run.history else {}, evaluation(run)
     values = (best.get("val_acc"), best.get("val_loss"), *measured, last.get("train_loss"))
     linear = run.manifest["metrics"].get("linear_acc")
+    if run.settings.task != CLASSIFY:
+        linear = (run.manifest["metrics"].get("constant") or {}).get(tasks.measure(run.settings))
     return dict(zip(KINDS, (*map(number, values), number(linear)), strict=True))
+
+
+def title(name: str, settings: Settings) -> str:
+    """The name of a figure in a task: history.csv has its measure as val_acc."""
+    # title("eval accuracy", settings with task: segment) -> "eval miou"
+    if settings.task == CLASSIFY:
+        return name
+    name = name.replace("linear model's", "the same answer's").replace("val_acc", ranking.shown(settings))
+    return name.replace("accuracy", tasks.measure(settings))
 
 
 def evaluation(run: RunFolder) -> tuple[float | None, float | None]:
     """Read eval.json. Returns (accuracy, mean F1 of the classes), Nones without the file. Raises RunError."""
-    content = read_evaluation(run.path, run.manifest["class_names"])
+    content = read_evaluation(run.path, run.manifest["class_names"], run.settings.task)
     if not content:
         return None, None
+    if run.settings.task != CLASSIFY:
+        return content[content["measure"]], None
     scores = [row["f1"] for row in content["per_class"].values()]
     return content["accuracy"], sum(scores) / len(scores)
 

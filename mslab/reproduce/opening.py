@@ -22,6 +22,7 @@ from mslab.files import kind_of, parse_json
 from mslab.reproduce.archiving import ENVIRONMENT, FILES, LISTING, SPLITS, WEIGHTS
 from mslab.runs import manifest
 from mslab.runtime import limited
+from mslab.tasks.folders import is_label_file
 
 LISTING_BYTES, LISTING_VALUES = 2**28, 5_000_000  # about 200 bytes and 4 values per image
 ALLOWED = (*FILES, *WEIGHTS, ENVIRONMENT)
@@ -141,9 +142,10 @@ def is_run_file(name: str, members: dict[str, Member]) -> bool:
     """Whether mslab archive writes a member of this name; an image may have any, so its content decides."""
     parts = PurePosixPath(name).parts
     if parts[0] == "data":
-        if len(parts) != 4 or parts[1] not in SPLITS or parts[3].startswith("."):
+        if not 3 <= len(parts) <= 6 or parts[1] not in SPLITS or parts[-1].startswith("."):
             return False
-        return is_image(parts[3]) or name not in members or image_head(members[name].chunks()) is not None
+        known = is_image(parts[-1]) or is_label_file(parts[-1])
+        return known or name not in members or image_head(members[name].chunks()) is not None
     return name in ALLOWED or (parts[0] == "parent" and len(parts) == 2)
 
 

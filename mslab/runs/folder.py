@@ -208,7 +208,7 @@ class RunFolder:
 
     def evaluation(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """The content of eval.json. `figures`: of best.ckpt on the validation images."""
-        return {"data": self.settings.val_data, "checkpoint": "checkpoints/best.ckpt"} | dict(figures)
+        return dict(files.finite({"data": self.settings.val_data, "checkpoint": "checkpoints/best.ckpt", **figures}))
 
     def record_device(self, device: str) -> None:
         """Record the device that was started and, for a resume, the environment if it changed."""

@@ -31,12 +31,7 @@ VARIABLES = (
     *("ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS", "MS_COMPILER_CACHE_ENABLE"),
     *("HCCL_DETERMINISTIC", "TE_PARALLEL_COMPILER", "CUDA_HOME", "ASCEND_HOME_PATH"),
 )
-INSTRUCTION_SETS = {
-    "avx512f": "avx512",
-    "avx2": "avx2",
-    "avx": "avx",
-    "asimd": "neon",
-}  # CPU flag -> name, widest first
+INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2", "avx": "avx", "asimd": "neon"}  # CPU flag -> name, widest first
 REMAINS = {
     "cpu": "nothing, on a CPU with the same instruction set and number of cores, the same versions and data_workers; "
     "dropout draws other random numbers after a resume",
@@ -166,6 +161,12 @@ class Computed(Part):
     precision: str
 
 
+class Metrics(Part):
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
+    constant: dict[str, float | None] | None = Field(None, description="figures of the same answer for every image")
+
+
 class Manifest(Part):
     """manifest.json of a mslab run."""
 
@@ -197,7 +198,7 @@ class Manifest(Part):
     ended_by: str | None = Field(description="reason why the run stopped before its last epoch")
     rollbacks: list[Rollback]
     warnings: list[Warned]
-    metrics: dict[str, float | None]
+    metrics: Metrics
     artifacts: dict[Artifact, str] = Field(description="sha256 of each file with results")
     features: bool = Field(False, description="whether a frozen backbone's features were computed once")
     features_engine: Computed | None = Field(

@@ -85,6 +85,14 @@ def shown(settings: Settings) -> str:
     return "val_acc" if settings.task == tasks.CLASSIFY else f"val_{tasks.measure(settings)}"
 
 
+def title(settings: Settings) -> str:
+    """How the figure that decides is called for people."""
+    name = column(settings.best_by)
+    if name != "val_acc":
+        return name
+    return "validation accuracy" if settings.task == tasks.CLASSIFY else shown(settings)
+
+
 def best_text(row: Row, best_by: str | None, called: str = "val_acc") -> str:
     """best_text(row, "macro_f1") -> "best val_macro_f1 0.913 in epoch 7 (val_acc 0.950)" """
     name, accuracy = column(best_by), f" ({called} {row['val_acc']:.3f})"

@@ -49,36 +49,61 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return inner / np.maximum(areas(a)[:, None] + areas(b) - inner, 1e-12)
 
 
-def voc(found: Sequence[Detections], truth: Sequence[Detections], class_num: int, threshold: float = 0.5) -> float:
-    """VOC's mean average precision over the classes that are there (Everingham et al. 2010), all points.
+class Matches(NamedTuple):
+    """The boxes of one class that count: found with these scores, correct or not, of `positives` that are there."""
+
+    scores: np.ndarray
+    correct: np.ndarray
+    positives: int
+
+
+def match(own: Detections, there: Detections, label: int, threshold: float) -> Matches:
+    """What was found of a class in one image, the surest first.
 
     A box is correct if it overlaps the best box of its class by at least the threshold and is the first that does;
     boxes on ignored ones count for nothing.
     """
-    values = []
-    for label in range(class_num):
-        scores: list[float] = []
-        correct: list[bool] = []
-        positives = 0
-        for own, there in zip(found, truth, strict=True):
-            boxes = there.boxes[there.classes == label]
-            ignored = np.zeros(len(boxes), bool) if there.ignored is None else there.ignored[there.classes == label]
-            positives += int((~ignored).sum())
-            chosen = np.flatnonzero(own.classes == label)
-            chosen, taken = chosen[np.argsort(-own.scores[chosen], kind="stable")], np.zeros(len(boxes), bool)
-            pairs = overlaps(own.boxes[chosen], boxes)
-            for score, row in zip(own.scores[chosen], pairs, strict=True):
-                best = int(row.argmax()) if len(boxes) else -1
-                hit = best >= 0 and bool(row[best] >= threshold)
-                if hit and ignored[best]:
-                    continue
-                scores.append(float(score))
-                correct.append(hit and not taken[best])
-                if hit:
-                    taken[best] = True
-        if positives:
-            values.append(average_precision(np.array(scores), np.array(correct), positives, envelope=True))
-    return float(np.mean(values)) if values else float("nan")
+    boxes = there.boxes[there.classes == label]
+    ignored = np.zeros(len(boxes), bool) if there.ignored is None else there.ignored[there.classes == label]
+    chosen = np.flatnonzero(own.classes == label)
+    chosen, taken = chosen[np.argsort(-own.scores[chosen], kind="stable")], np.zeros(len(boxes), bool)
+    scores: list[float] = []
+    correct: list[bool] = []
+    for score, row in zip(own.scores[chosen], overlaps(own.boxes[chosen], boxes), strict=True):
+        best = int(row.argmax()) if len(boxes) else -1
+        hit = best >= 0 and bool(row[best] >= threshold)
+        if hit and ignored[best]:
+            continue
+        scores.append(float(score))
+        correct.append(hit and not taken[best])
+        if hit:
+            taken[best] = True
+    return Matches(np.array(scores), np.array(correct, bool), int((~ignored).sum()))
+
+
+def matches(
+    found: Sequence[Detections], truth: Sequence[Detections], class_num: int, threshold: float
+) -> list[Matches]:
+    """Those of each class, over all images."""
+    rows: list[list[Matches]] = [[] for _ in range(class_num)]
+    for own, there in zip(found, truth, strict=True):
+        for label in np.union1d(own.classes, there.classes).astype(int).tolist():
+            rows[label].append(match(own, there, label, threshold))
+    return [
+        Matches(
+            np.concatenate([np.zeros(0), *(row.scores for row in own)]),
+            np.concatenate([np.zeros(0, bool), *(row.correct for row in own)]),
+            sum(row.positives for row in own),
+        )
+        for own in rows
+    ]
+
+
+def voc(found: Sequence[Detections], truth: Sequence[Detections], class_num: int, threshold: float = 0.5) -> float:
+    """VOC's mean average precision over the classes that are there (Everingham et al. 2010), all points."""
+    values = [average_precision(*own, envelope=True) for own in matches(found, truth, class_num, threshold)]
+    there = [value for value in values if not np.isnan(value)]
+    return float(np.mean(there)) if there else float("nan")
 
 
 def coco(found: Sequence[Detections], truth: Sequence[Detections]) -> dict[str, float]:

@@ -28,7 +28,7 @@ from mslab.tasks.labels import ImageLabels
 from mslab.tasks.neck import MapHead
 from mslab.tasks.sample import Box, Sample, areas, unfitted
 from mslab.tasks.sigmoid import negative_log_sigmoid, sigmoid
-from mslab.tasks.task import Figures, Part, Task
+from mslab.tasks.task import Comparison, Figures, Part, Task
 from mslab.tasks.tiles import tile_boxes
 
 OVERLAP = 0.7  # a box whose centre is off by the radius of the Gaussian still overlaps the true one by this
@@ -238,7 +238,32 @@ class Detect(Task):
         options = self.info["options"]
         kind, threshold = options["validation_metric_type"], options["validation_iou_threshold"]
         figures = measure(list(answers), list(truths), len(self.names), kind, threshold)
-        return {self.measure: float("nan")} | figures
+        return {self.measure: float("nan")} | figures | {"by_name": self.by_name(answers, truths)}
+
+    def by_name(self, answers: Sequence[Detections], truths: Sequence[Detections]) -> dict[str, Figures]:
+        """ap: VOC's; objects that are there; missed and invented at box_score_thresh."""
+        options, rows = self.info["options"], {}
+        found = average_precision.matches(answers, truths, len(self.names), options["validation_iou_threshold"])
+        for name, own in zip(self.names, found, strict=True):
+            right = own.correct[own.scores >= options["box_score_thresh"]]
+            rows[name] = {
+                "ap": average_precision.average_precision(*own, envelope=True),
+                "objects": own.positives,
+                "missed": own.positives - int(right.sum()),
+                "invented": int((~right).sum()),
+            }
+        return rows
+
+    def compare(self, answer: Detections, truth: Detections) -> Comparison:
+        """score: F1 of the boxes at box_score_thresh; 1 for an image of nothing in which nothing was found."""
+        rows = self.by_name([answer], [truth])
+        missed, invented = ([name for name, row in rows.items() for _ in range(row[key])] for key in ("missed", "invented"))
+        hits = sum(row["objects"] for row in rows.values()) - len(missed)
+        wrong = len(missed) + len(invented)
+        return Comparison(2 * hits / (2 * hits + wrong) if hits or wrong else 1.0, missed, invented)
+
+    def scaled(self, answer: Detections, factor: float, size: tuple[int, int]) -> Detections:
+        return answer._replace(boxes=answer.boxes * factor)
 
     def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], Detections]:
         """The mean box of each class, as a share of the image, the frequent classes surer."""

@@ -123,6 +123,17 @@ def pictures_in(folder: Path) -> Iterator[str]:
                 yield path.relative_to(folder).as_posix()
 
 
+def is_label_file(name: str) -> bool:
+    """Whether files of labels have such a name: COCO's JSON, a table of tags, the names of classes."""
+    return name in (*BOXES, *TABLES, *NAMES) or bool(OTHER_JSON.fullmatch(name) or COCO.fullmatch(name))
+
+
+def names_file(folder: Path) -> Path | None:
+    """The file with the names of the classes of masks, in the folder of the split or in the one around it."""
+    places = (above / name for above in (folder, folder.parent) for name in NAMES)
+    return next((path for path in places if kind_of(path) == "a file"), None)
+
+
 def looks_like_coco(file: Path) -> bool:
     """Whether a JSON begins with one of COCO's tables."""
     with suppress(OSError), file.open("rb") as opened:
@@ -133,11 +144,10 @@ def looks_like_coco(file: Path) -> bool:
 
 def class_names(folder: Path) -> list[str]:
     """The classes of masks from 1 on, as classes.txt says them, in the folder of the split or in the one around it."""
-    for path in (above / name for above in (folder, folder.parent) for name in NAMES):
-        if kind_of(path) == "a file":
-            with suppress(OSError, FormatError):
-                lines = [line.strip() for line in read_text(path, 1 << 20).splitlines()]
-                return [line for line in lines if line and line.strip("_").casefold() not in ("ignore", "background")]
+    if path := names_file(folder):
+        with suppress(OSError, FormatError):
+            lines = [line.strip() for line in read_text(path, 1 << 20).splitlines()]
+            return [line for line in lines if line and line.strip("_").casefold() not in ("ignore", "background")]
     return []
 
 

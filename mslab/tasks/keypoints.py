@@ -21,7 +21,7 @@ from mslab.tasks.drawing import draw_points
 from mslab.tasks.labels import ImageLabels, LabelSet
 from mslab.tasks.neck import MapHead
 from mslab.tasks.sample import Box, Sample, cropped
-from mslab.tasks.task import Figures, Part, Task
+from mslab.tasks.task import Comparison, Figures, Part, Task
 
 SIGMA = 1.5  # cells; Xiao et al. have 2 on maps twice as large
 MARGIN = 1.25  # of the crop's side to the longer one of the box; Xiao et al.'s
@@ -99,16 +99,22 @@ def measure(found: Sequence[np.ndarray], truth: Sequence[np.ndarray], boxes: np.
 
     One (K, 3) an object, boxes (n, 4). All labelled points count, visible or hidden; the mean is over points.
     """
-    sides = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
-    pairs = zip(found, truth, sides, strict=True)
-    parts = [np.hypot(*(own[:, :2] - there[:, :2]).T)[there[:, 2] > 0] / side for own, there, side in pairs]
-    errors = np.concatenate(parts) if parts else np.zeros(0)
+    errors = np.concatenate([row[there] for row, there in errors_of(found, truth, boxes)] or [np.zeros(0)])
     if not len(errors):
         return {"pck": float("nan"), "nme": float("nan"), "oks_ap": float("nan"), "oks_ap_50": float("nan")}
     scores = [float(own[:, 2].mean()) for own in found]
     return {"pck": float((errors <= PCK).mean()), "nme": float(errors.mean())} | average_precision.oks(
         found, scores, truth, boxes
     )
+
+
+def errors_of(
+    found: Sequence[np.ndarray], truth: Sequence[np.ndarray], boxes: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each object: the points' distances as shares of the box's longer side, float64 (K,); which are labelled."""
+    sides = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    rows = zip(found, truth, sides, strict=True)
+    return [(np.hypot(*(own[:, :2] - there[:, :2]).T) / side, there[:, 2] > 0) for own, there, side in rows]
 
 
 class Points(NamedTuple):
@@ -175,7 +181,33 @@ class Keypoints(Task):
 
     def figures(self, answers: Sequence[Points], truths: Sequence[Points]) -> Figures:
         found, there = ([points for image in images for points in image.points] for images in (answers, truths))
-        return dict(measure(found, there, np.concatenate([image.boxes for image in truths])))
+        figures = measure(found, there, np.concatenate([image.boxes for image in truths]))
+        return {**figures, "by_name": self.by_name(answers, truths)}
+
+    def by_name(self, answers: Sequence[Points], truths: Sequence[Points]) -> dict[str, Figures]:
+        """pck; nme, the mean error as a share of the box; labelled points."""
+        pairs = zip(answers, truths, strict=True)
+        rows = [row for own, there in pairs for row in errors_of(own.points, there.points, there.boxes)]
+        errors = [np.array([own[k] for own, seen in rows if seen[k]]) for k in range(len(self.names))]
+        return {
+            name: {
+                "pck": float((own <= PCK).mean()) if len(own) else float("nan"),
+                "nme": float(own.mean()) if len(own) else float("nan"),
+                "points": len(own),
+            }
+            for name, own in zip(self.names, errors, strict=True)
+        }
+
+    def compare(self, answer: Points, truth: Points) -> Comparison:
+        """score: minus the mean error as a share of the box. Missed: points that pck counts as wrong, of each object."""
+        rows = errors_of(answer.points, truth.points, truth.boxes)
+        missed = [self.names[k] for own, seen in rows for k in np.flatnonzero(seen & (own > PCK))]
+        errors = [own[seen] for own, seen in rows]
+        means = {name: row["nme"] for name, row in self.by_name([answer], [truth]).items() if row["points"]}
+        return Comparison(-float(np.concatenate(errors).mean()) if errors else float("nan"), missed, [], means)
+
+    def scaled(self, answer: Points, factor: float, size: tuple[int, int]) -> Points:
+        return Points(answer.points * np.array([factor, factor, 1.0]), answer.boxes * factor)
 
     def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], Points]:
         """The mean position of each point in the box."""

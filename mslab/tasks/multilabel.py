@@ -16,7 +16,7 @@ from mslab.tasks.average_precision import average_precision
 from mslab.tasks.drawing import draw_tags
 from mslab.tasks.sample import Sample
 from mslab.tasks.sigmoid import negative_log_sigmoid, sigmoid
-from mslab.tasks.task import Figures, Part, Task
+from mslab.tasks.task import Comparison, Figures, Part, Task
 
 
 def positive_weights(tags: np.ndarray, weighted_loss: int) -> np.ndarray:
@@ -126,7 +126,34 @@ class Multilabel(Task):
         """With the recorded thresholds; in training, with the best ones for these images, which they contain."""
         p, tags = np.stack(answers), np.stack(truths)
         thresholds = best_thresholds(p, tags) if self.thresholds is None else self.thresholds
-        return measure(p, tags, thresholds) | {"tag_thresholds": [float(value) for value in thresholds]}
+        return measure(p, tags, thresholds) | {
+            "tag_thresholds": [float(value) for value in thresholds],
+            "by_name": self.by_tag(p, tags, thresholds),
+        }
+
+    def by_name(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> dict[str, Figures]:
+        """ap; f1 at the threshold; the threshold; images that have the tag."""
+        p, tags = np.stack(answers), np.stack(truths)
+        return self.by_tag(p, tags, best_thresholds(p, tags) if self.thresholds is None else self.thresholds)
+
+    def by_tag(self, p: np.ndarray, tags: np.ndarray, thresholds: np.ndarray) -> dict[str, Figures]:
+        rows = {}
+        for t, name in enumerate(self.names):
+            own = slice(t, t + 1)
+            figures = measure(p[:, own], tags[:, own], thresholds[own])
+            rows[name] = {
+                "ap": figures["map"],
+                "f1": figures["f1_macro"],
+                "threshold": float(thresholds[t]),
+                "images": int(tags[:, t].sum()),
+            }
+        return rows
+
+    def compare(self, answer: np.ndarray, truth: np.ndarray) -> Comparison:
+        """score: the share of the tags that are right."""
+        given, there = set(self.given(answer)), set(np.flatnonzero(truth).tolist())
+        missed, invented = ([self.names[t] for t in sorted(tags)] for tags in (there - given, given - there))
+        return Comparison(1 - len(missed + invented) / len(self.names), missed, invented)
 
     def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], np.ndarray]:
         """How frequent each tag is."""

@@ -16,7 +16,7 @@ from mslab.tasks.drawing import draw_mask
 from mslab.tasks.labels import IGNORED
 from mslab.tasks.neck import MapHead
 from mslab.tasks.sample import Sample, square_of
-from mslab.tasks.task import Figures, Part, Task
+from mslab.tasks.task import Comparison, Figures, Part, Task
 
 COARSE = 32  # cells in each direction of the constant answer
 
@@ -77,11 +77,18 @@ def confusion(mask: np.ndarray, predicted: np.ndarray, class_num: int) -> np.nda
 def measure(confusions: Iterable[np.ndarray]) -> dict[str, float]:
     """Mean IoU over the classes that are there, in truth or prediction, and the share of correct pixels."""
     matrix = np.sum(list(confusions), 0)
-    hits, union = np.diag(matrix), matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
-    there = union > 0
-    if not there.any():
+    shares = ious(matrix)
+    if np.isnan(shares).all():
         return {"miou": float("nan"), "pixel_accuracy": float("nan")}
-    return {"miou": float((hits[there] / union[there]).mean()), "pixel_accuracy": float(hits.sum() / matrix.sum())}
+    return {"miou": float(np.nanmean(shares)), "pixel_accuracy": float(np.diag(matrix).sum() / matrix.sum())}
+
+
+def ious(matrix: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class from their confusion (C, C), float64 (C,); NaN for one that is nowhere."""
+    hits = np.diag(matrix)
+    union = matrix.sum(0) + matrix.sum(1) - hits
+    shares: np.ndarray = np.where(union > 0, hits / np.maximum(union, 1), np.nan)
+    return shares
 
 
 class Segment(Task):
@@ -120,8 +127,38 @@ class Segment(Task):
         return sample.mask
 
     def figures(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Figures:
+        matrix = self.confusion(answers, truths)
+        return {**measure([matrix]), "ground_iou": float(ious(matrix)[0]), "by_name": self.by_class(matrix)}
+
+    def confusion(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> np.ndarray:
+        """That of all images, int64 (C, C), the ground first."""
         pairs = zip(truths, answers, strict=True)
-        return dict(measure(confusion(there, found, self.outputs) for there, found in pairs))
+        matrix: np.ndarray = np.sum([confusion(there, found, self.outputs) for there, found in pairs], 0)
+        return matrix
+
+    def by_name(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> dict[str, Figures]:
+        """iou; share of the pixels that have the class."""
+        return self.by_class(self.confusion(answers, truths))
+
+    def by_class(self, matrix: np.ndarray) -> dict[str, Figures]:
+        total, pixels = max(int(matrix.sum()), 1), matrix.sum(1)
+        rows = zip(self.names, ious(matrix)[1:].tolist(), pixels[1:].tolist(), strict=True)
+        return {name: {"iou": iou, "share": count / total} for name, iou, count in rows}
+
+    def compare(self, answer: np.ndarray, truth: np.ndarray) -> Comparison:
+        """score: mean IoU, the ground's too. Missed: a class of which no pixel is right; invented: one not there."""
+        matrix = self.confusion([answer], [truth])
+        shares, there, found = ious(matrix)[1:], matrix.sum(1)[1:], matrix.sum(0)[1:]
+        rows = list(zip(self.names, shares.tolist(), there.tolist(), found.tolist(), strict=True))
+        return Comparison(
+            measure([matrix])["miou"],
+            [name for name, iou, pixels, _ in rows if pixels and not iou],
+            [name for name, _, pixels, own in rows if own and not pixels],
+            {name: iou for name, iou, pixels, _ in rows if pixels and iou},
+        )
+
+    def scaled(self, answer: np.ndarray, factor: float, size: tuple[int, int]) -> np.ndarray:
+        return np.asarray(Image.fromarray(answer).resize(size, Image.Resampling.NEAREST))
 
     def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], np.ndarray]:
         """The most frequent class at each position."""

@@ -28,6 +28,15 @@ class Part(NamedTuple):
     number: int = -1  # index of the object; -1 for all of them
 
 
+class Comparison(NamedTuple):
+    """An image's answer beside its labels, for a person."""
+
+    score: float  # the higher the better; NaN where nothing is labelled
+    missed: list[str]  # names, one for each thing
+    invented: list[str]
+    parts: dict[str, float] = {}  # by name: segment's IoU, the errors of keypoints as shares of the box
+
+
 class Task(ABC):
     """A task with its names: of classes, tags or key points. `info`: a checkpoint's entry, as `record` makes it."""
 
@@ -108,6 +117,18 @@ class Task(ABC):
     @abstractmethod
     def figures(self, answers: Sequence[Any], truths: Sequence[Any]) -> Figures:
         """The figures over all images. `measure` is among them; NaN where nothing was to be found."""
+
+    @abstractmethod
+    def by_name(self, answers: Sequence[Any], truths: Sequence[Any]) -> dict[str, Figures]:
+        """Figures of each class, point or tag; the first one is a share, NaN where there is none of it."""
+
+    @abstractmethod
+    def compare(self, answer: Any, truth: Any) -> Comparison:
+        """One image's answer beside its labels."""
+
+    def scaled(self, answer: Any, factor: float, size: tuple[int, int]) -> Any:
+        """The answer for the image enlarged by this factor, to (width, height) pixels."""
+        return answer
 
     def shown(self, answer: Any) -> Any:
         """What a person gets of an answer: in detect, without the boxes that only the measure needs."""

@@ -29,6 +29,7 @@ from mslab.data import augment, decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics, task_measuring, temperature
+from mslab.files import finite
 from mslab.runs import finding, footprint, lock, naming, ranking
 from mslab.runs.folder import RunFolder
 from mslab.runs.results import read_evaluation
@@ -348,7 +349,7 @@ def baseline(run: RunFolder, report: DatasetReport) -> tuple[float | None, str]:
     labels = build.label_feed(run, run.settings, report, ALONE)
     if labels is not None:
         found = task_measuring.witness(labels)
-        run.manifest["metrics"]["constant"] = {k: v for k, v in found.items() if isinstance(v, float)}
+        run.manifest["metrics"]["constant"] = finite({k: v for k, v in found.items() if isinstance(v, float)})
         value = found[labels.task.measure]
         return value, f"the same answer for every image has {labels.task.measure} {value:.3f}; "
     train, val = measuring.samples(report, "train", most=5000), measuring.samples(report, "val")

@@ -384,6 +384,9 @@ def test_a_grid_is_every_point_once_and_the_default(tmp_path):
     assert sorted(map(str, values)) == sorted(map(str, grid(space)))
 
 
+PLAIN = load_settings(minimal())
+
+
 def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_stopped(tmp_path):
     study = study_in(tmp_path, pruner="median")
 
@@ -391,7 +394,7 @@ def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_stopped(t
         """The answer to a run after each of its five epochs, which measure these values."""
         rows = [{"epoch": n, "val_acc": value, "seconds": 1.0} for n, value in enumerate(values, 1)]
         runs = [
-            SimpleNamespace(epochs_done=n, history=rows[:n], best_by=None, best=best_of(rows[:n]))
+            SimpleNamespace(epochs_done=n, history=rows[:n], best_by=None, settings=PLAIN, best=best_of(rows[:n]))
             for n in range(1, len(rows) + 1)
         ]
         reported: set[int] = set()

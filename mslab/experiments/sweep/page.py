@@ -41,6 +41,9 @@ def facts(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: P
     best_by = sweep.get("settings", {}).get("best_by")
     name, drop = ranking.column(best_by), best_by == "loss"
     rows = [scored(row, name) for row in sweep["trials"]]
+    best, default = (sweep[which] and scored(sweep[which], name) for which in ("best", "default"))
+    if name == "val_acc" and sweep.get("settings"):
+        name = ranking.shown(Settings.model_validate(sweep["settings"]))
     weights, missing = importance(study, list(space))
     for row in rows:
         row["link"] = os.path.relpath(row["run"], folder.resolve()) if row["run"] and Path(row["run"]).is_dir() else ""
@@ -54,8 +57,8 @@ def facts(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: P
         "space": [describe(name, kind) for name, kind in space.items()],
         "measure": "validation accuracy" if name == "val_acc" else name,
         "noun": "accuracy" if name == "val_acc" else name,
-        "best": sweep["best"] and scored(sweep["best"], name),
-        "default": sweep["default"] and scored(sweep["default"], name),
+        "best": best,
+        "default": default,
         "command": command(sweep) if sweep["best"] else "",
         "resume": escaping.command("sweep", "--resume", folder),
         "counts": Counter(row["state"] for row in rows),

@@ -13,9 +13,11 @@ import optuna
 
 from mslab import files
 from mslab.check import DatasetReport, check_dataset, training_data
+from mslab.check.label_check import check_labels
 from mslab.check.training_data import check_or_raise
-from mslab.config import Settings, load_settings, paths, read_yaml
+from mslab.config import Settings, load_settings, paths, read_yaml, tasks
 from mslab.config.overrides import listed
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import ConfigError, MslabError, RunError, TrainingError
 from mslab.escaping import command, quoted
 from mslab.experiments import repeating
@@ -30,7 +32,6 @@ from mslab.runtime.tables import cell, empty_table, render
 
 log = logging.getLogger("mslab")
 SWEEP = "the folder of a sweep, as mslab sweep leaves it under runs/; or latest"
-MEASURES = {"val_acc": "validation accuracy"}  # other measures are shown by the names of their columns
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -258,8 +259,11 @@ def test_images(settings: Settings, options: SweepOptions, report: DatasetReport
     """The images of --test, read as eval does with the networks; None without it. Raises DatasetError."""
     if not options.test:
         return None
-    read = training_data.reading_of_test(settings, report)
-    test = check_dataset(options.test, skip_content=options.skip_check, **read)
+    if settings.task == CLASSIFY:
+        read = training_data.reading_of_test(settings, report)
+        test = check_dataset(options.test, skip_content=options.skip_check, **read)
+    else:
+        test = check_labels(options.test, settings.task)
     test.raise_errors()
     return test
 
@@ -320,8 +324,8 @@ def measure(result: dict[str, Any], test: DatasetReport, device: str) -> None:
             result["test_acc"]["default"] = result["test_acc"]["best"]
         elif row and row["run"] and row["val_acc"] is not None:
             try:
-                accuracy = measuring.evaluate(row["run"], test.root, test, device)["accuracy"]
-                result["test_acc"][which] = accuracy
+                found = measuring.evaluate(row["run"], test.root, test, device)
+                result["test_acc"][which] = found[found.get("measure", "accuracy")]
             except MslabError as error:
                 log.info(f"note: {row['run']} could not be measured on the test images: {error.what}")
 
@@ -335,10 +339,11 @@ def table(result: Mapping[str, Any]) -> str:
     grid.add_row("trial", *(str(row["trial"]) for row in columns.values()))
     for key in result["best"]["values"]:
         grid.add_row(key, *(cell(short(row["values"][key])) for row in columns.values()))
-    name = ranking.column(result["settings"].get("best_by"))
-    figures = {MEASURES.get(name, name): [row.get(name) for row in columns.values()]}
-    figures |= {"validation accuracy": [row["val_acc"] for row in columns.values()]}
-    figures["test accuracy"] = [result["test_acc"][which] for which in columns]
+    settings = Settings.model_validate(result["settings"])
+    own = "accuracy" if settings.task == CLASSIFY else tasks.measure(settings)
+    figures = {ranking.title(settings): [row.get(ranking.column(settings.best_by)) for row in columns.values()]}
+    figures |= {ranking.title(settings.replace(best_by=None)): [row["val_acc"] for row in columns.values()]}
+    figures[f"test {own}"] = [result["test_acc"][which] for which in columns]
     for title, values in figures.items():
         if any(value is not None for value in values):
             grid.add_row(title, *("–" if value is None else f"{value:.3f}" for value in values))

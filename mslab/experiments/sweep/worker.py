@@ -115,7 +115,8 @@ def report(trial: optuna.Trial, run: RunFolder, reported: set[int], epochs: int,
         return STOPPED
     if not trial.user_attrs.get("default") and trial.should_prune():
         name = ranking.column(run.best_by)
-        reached = f"{name} {run.best[name]:.3f} by epoch {max(reported)}"
+        called = ranking.shown(run.settings) if name == "val_acc" else name
+        reached = f"{called} {run.best[name]:.3f} by epoch {max(reported)}"
         return f"pruned: {reached} is {'above' if run.best_by == 'loss' else 'below'} the median of the trials before"
     return ""
 
