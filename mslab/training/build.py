@@ -44,7 +44,7 @@ def local_settings(run: RunFolder, report: DatasetReport, group: Group) -> Setti
     workers_before = run.manifest.get("workers", 1)
     run.device = run.device or devices.choose_device(run.settings.device)
     machine = Machine(run.device, cores(), group.size, workers_before)
-    settings, _ = resolve(run.settings, sum(report.counts["train"].values()), None, machine)
+    settings, _ = resolve(run.settings, report.images_in("train"), None, machine)
     if run.epochs_done:
         log.info("resuming %s after epoch %d of %d", run.path, run.epochs_done, settings.epochs)
         if settings.data_workers < run.settings.data_workers:
