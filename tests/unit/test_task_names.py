@@ -1,9 +1,13 @@
 """What other projects call the settings of boxes, masks, key points and tags, and what they write as values."""
 
+from pathlib import Path
+
 import pytest
+from helpers import cli
 
 from mslab.config import FIELDS, FOREIGN_NAMES, SHARED_NAMES, load_settings
 from mslab.errors import ConfigError
+from mslab.experiments.sweep.space import read_space
 
 GOOD = {"train_data": "a", "val_data": "b", "class_num": 9, "task": "detect"}
 
@@ -242,3 +246,25 @@ def test_a_network_of_another_project_for_pixels_names_the_task():
     for value in ("deeplabv3_resnet50", "unet", "fcn_resnet101"):
         assert "task: segment" in row("network", value), value
     assert "task: keypoints" in row("network", "keypointrcnn_resnet50_fpn")
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("object_detection", "; write detect"),
+        ("semantic-segmentation", "; write segment"),
+        ("pose", "; write keypoints"),
+        ("instance_segmentation", "not the mask of each object"),
+    ],
+)
+def test_the_option_of_the_check_answers_alike(inside, word, answer):
+    done = cli("check", ".", "--task", word)
+    assert done.returncode == 2 and answer in " ".join(done.stderr.split())
+
+
+def test_a_space_of_a_sweep_answers_alike(inside):
+    Path("space.yaml").write_text("task: [object_detection]\nnms_threshold: [0.4]\n")
+    with pytest.raises(ConfigError) as caught:
+        read_space("space.yaml", load_settings(GOOD))
+    rows = dict(caught.value.details)
+    assert "write detect" in rows["task"] and "'nms_iou_thresh'" in rows["nms_threshold"]
