@@ -4,6 +4,9 @@
 ONE_SIZE = "no setting: every image is fitted into image_size, with bars beside it"
 PICTURES = "no setting: masks are pictures of classes, not polygons"
 GREY = "no setting: pixels of value 255 in a mask are left out"
+FOUND = "no setting: a run stops at wrong data, and mslab check FOLDER says what to do"
+GAINS = "no setting: the parts of a task's loss have fixed weights"
+LABELS = "no setting: the labels beside the images list images and names"
 SIDES = "no setting: a mirrored image exchanges the points that have left and right in their names"
 CROPPED = "crop_scale, for random crops; images are not turned or stretched"
 WITHOUT_ANCHORS = "no setting: the head works without anchors, with a box for each cell of its map"
@@ -219,7 +222,13 @@ FOREIGN_NAMES = {
     "max_number_of_polygon_points": ("Azure AutoML", PICTURES),
     "export_as_image": ("Azure AutoML", PICTURES),
     "image_type": ("Azure AutoML", PICTURES),
+    "split_ratio": ("Azure AutoML", "no setting: mslab data split divides the images"),
+    "validation_size": ("Azure AutoML", "no setting: mslab data split divides the images"),
+    "number_of_workers": ("Azure AutoML", "data_workers"),
+    "ignore_data_errors": ("Azure AutoML", FOUND),
     # SageMaker
+    "gamma1": ("SageMaker", "no setting: rmsprop has MindSpore's values"),
+    "gamma2": ("SageMaker", "no setting: rmsprop has MindSpore's values"),
     "problem_type": ("SageMaker", "task"),
     "nms_threshold": ("SageMaker and Paddle", "nms_iou_thresh"),
     "overlap_threshold": ("SageMaker", "validation_iou_threshold"),
@@ -238,8 +247,11 @@ FOREIGN_NAMES = {
     "save_model_secs": ("ModelArts", "checkpoint_frequency, in epochs"),
     "use_fp16": ("ModelArts", "amp_level: O2"),
     "xla_compile": ("ModelArts", "jit_level"),
-    "do_data_cleaning": ("ModelArts", "no setting: mslab check FOLDER finds what is wrong, --fix mends it"),
+    "do_data_cleaning": ("ModelArts", FOUND),
+    "num_gpus": ("ModelArts", "--workers N"),
     # Paddle
+    "file_list": ("Paddle", LABELS),
+    "label_list": ("Paddle", LABELS),
     "pretrain_weights": ("Paddle", "--backbone FILE"),
     "train_dataset": ("Paddle", "train_data"),
     "eval_dataset": ("Paddle", "val_data"),
@@ -263,7 +275,11 @@ FOREIGN_NAMES = {
     "hmsize": ("Paddle", "no setting: the map has a quarter of image_size"),
     "ignore_index": ("Paddle", GREY),
     "ignore_label": ("SageMaker", GREY),
+    "sigmas": ("Paddle", "no setting: oks_ap has one value for all points"),
     # Ultralytics
+    **dict.fromkeys(("box", "cls", "dfl", "pose", "kobj"), ("Ultralytics", GAINS)),
+    "weights": ("Ultralytics", "--backbone FILE"),
+    "names": ("Ultralytics", LABELS),
     "conf": ("Ultralytics", "box_score_thresh"),
     "iou": ("Ultralytics", "nms_iou_thresh"),
     "conf_thres": ("Ultralytics", "box_score_thresh"),
@@ -288,6 +304,14 @@ FOREIGN_NAMES = {
     "hsv_v": ("Ultralytics", "color_jitter"),
     "nbs": ("Ultralytics", "grad_accumulation_step, in batches"),
     "amp": ("Ultralytics and torchvision", "amp_level: O2"),
+    # OpenMMLab, Keras and others
+    "score_thr": ("OpenMMLab", "box_score_thresh"),
+    "iou_thr": ("OpenMMLab", "nms_iou_thresh"),
+    "max_per_img": ("OpenMMLab", "box_detections_per_img"),
+    "max_detections": ("Keras", "box_detections_per_img"),
+    "iou_threshold": ("Keras", "nms_iou_thresh"),
+    "confidence_threshold": ("Keras", "box_score_thresh"),
+    "task_name": ("Hugging Face", "task"),
     # torchvision's detection
     "score_thresh": ("torchvision", "box_score_thresh"),
     "nms_thresh": ("torchvision", "nms_iou_thresh"),

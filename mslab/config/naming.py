@@ -48,7 +48,8 @@ def meant(name: str) -> str:
 def similar(name: str, cutoff: float = 0.6) -> str:
     """The setting that a name means, or else the one that is spelt most like it; "" if none is."""
     own = plain(name)
-    names = [*FIELDS, *(other for other in FOREIGN_NAMES if min(len(own), len(other)) > SHORT)]
+    with_counterpart = [other for other, (_, ours) in FOREIGN_NAMES.items() if not ours.startswith("no setting")]
+    names = [*FIELDS, *(other for other in with_counterpart if min(len(own), len(other)) > SHORT)]
     close = difflib.get_close_matches(own, names, n=1, cutoff=cutoff)
     return meant(name) or (FOREIGN_NAMES[close[0]][1] if close and close[0] in FOREIGN_NAMES else "".join(close))
 

@@ -98,6 +98,11 @@ def test_a_name_without_a_counterpart_gets_the_reason(name, reason):
     assert reason in row(name, 1)
 
 
+@pytest.mark.parametrize("name", ["anchor_t", "min_score", "label_lists", "mosaics", "ignore_errors", "file_lists"])
+def test_a_reason_is_no_name_that_someone_meant(name):
+    assert "did you mean 'no setting" not in row(name, 1)
+
+
 def test_azures_names_of_boxes_are_ours():
     ours = {name for name, field in FIELDS.items() if str(field.description).startswith("detect: ")}
     assert ours <= set(SHARED_NAMES["Azure AutoML"].split())
