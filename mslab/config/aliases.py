@@ -227,8 +227,8 @@ FOREIGN_NAMES = {
     "number_of_workers": ("Azure AutoML", "data_workers"),
     "ignore_data_errors": ("Azure AutoML", FOUND),
     # SageMaker
-    "gamma1": ("SageMaker", "no setting: rmsprop has MindSpore's values"),
-    "gamma2": ("SageMaker", "no setting: rmsprop has MindSpore's values"),
+    "gamma1": ("SageMaker", "no setting: the running mean of rmsprop decays by 0.9"),
+    "gamma2": ("SageMaker", "no setting: the running mean of rmsprop decays by 0.9"),
     "problem_type": ("SageMaker", "task"),
     "nms_threshold": ("SageMaker and Paddle", "nms_iou_thresh"),
     "overlap_threshold": ("SageMaker", "validation_iou_threshold"),
