@@ -197,8 +197,8 @@ class Manifest(Part):
     ended_by: str | None = Field(description="reason why the run stopped before its last epoch")
     rollbacks: list[Rollback]
     warnings: list[Warned]
-    metrics: dict[str, float | None | dict[str, float | None]] = Field(
-        description="of the best epoch; constant, in tasks beside classify: the figures of the same answer for every image"
+    metrics: dict[str, float | dict[str, float | None] | None] = Field(
+        description="of the best epoch; constant: in tasks beside classify, those of the same answer for every image"
     )
     artifacts: dict[Artifact, str] = Field(description="sha256 of each file with results")
     features: bool = Field(False, description="whether a frozen backbone's features were computed once")
