@@ -299,11 +299,13 @@ def configured(config: str, overrides: list[str] | None, no_cache: bool, group: 
 
 def has_labels(root: str, task: str | None, options: list[Any]) -> bool:
     """Whether ROOT has labels of boxes, masks, key points or tags. Raises BadParameter for options of classes."""
+    from mslab.config.tasks import meant
     from mslab.tasks.folders import find_labels
     from mslab.tasks.labels import TASKS
 
     if task is not None and task not in TASKS:
-        raise BadParameter(f"--task {task}: expected one of {', '.join(TASKS)}")
+        theirs = f"; write {ours}" if (ours := meant(task)) in TASKS else ours and f"; {ours}"
+        raise BadParameter(f"--task {task}: expected one of {', '.join(TASKS)}{theirs}")
     found = find_labels(Path(root)) if kind_of(Path(root), links=True) == "a folder" else {}
     labelled = task is not None or any(place.certain for place in found.values())
     if labelled and any(option not in (None, False) for option in options):

@@ -1,5 +1,16 @@
 """Names of settings in other projects: SHARED_NAMES have the same name and meaning here, FOREIGN_NAMES do not."""
 
+# reasons why there is no such setting here
+ONE_SIZE = "no setting: every image is fitted into image_size, with bars beside it"
+PICTURES = "no setting: masks are pictures of classes, not polygons"
+GREY = "no setting: pixels of value 255 in a mask are left out"
+FOUND = "no setting: a run stops at wrong data, and mslab check FOLDER says what to do"
+GAINS = "no setting: the parts of a task's loss have fixed weights"
+LABELS = "no setting: the labels beside the images list images and names"
+SIDES = "no setting: a mirrored image exchanges the points that have left and right in their names"
+CROPPED = "crop_scale, for random crops; images are not turned or stretched"
+WITHOUT_ANCHORS = "no setting: the head works without anchors, with a box for each cell of its map"
+
 # foreign name -> (project, name here); the message about an unknown setting quotes it, nothing is translated silently
 FOREIGN_NAMES = {
     # ModelArts
@@ -201,6 +212,124 @@ FOREIGN_NAMES = {
     "max_time": ("Lightning", "max_training_time, in hours"),
     "save_best": ("OpenMMLab", "best_by"),
     "accelerator": ("Lightning", "device"),
+    # boxes, masks, key points and tags: Azure AutoML
+    "task_type": ("Azure AutoML and ModelArts", "task"),
+    "min_size": ("Azure AutoML and torchvision", ONE_SIZE),
+    "max_size": ("Azure AutoML and torchvision", ONE_SIZE),
+    "multi_scale": ("Azure AutoML and Ultralytics", "crop_scale, which varies the size in training"),
+    "model_size": ("Azure AutoML", "network, or stages, for a smaller or larger one"),
+    "mask_pixel_score_threshold": ("Azure AutoML", "no setting: a pixel has its most probable class"),
+    "max_number_of_polygon_points": ("Azure AutoML", PICTURES),
+    "export_as_image": ("Azure AutoML", PICTURES),
+    "image_type": ("Azure AutoML", PICTURES),
+    "split_ratio": ("Azure AutoML", "no setting: mslab data split divides the images"),
+    "validation_size": ("Azure AutoML", "no setting: mslab data split divides the images"),
+    "number_of_workers": ("Azure AutoML", "data_workers"),
+    "ignore_data_errors": ("Azure AutoML", FOUND),
+    # SageMaker
+    "gamma1": ("SageMaker", "no setting: the running mean of rmsprop decays by 0.9"),
+    "gamma2": ("SageMaker", "no setting: the running mean of rmsprop decays by 0.9"),
+    "problem_type": ("SageMaker", "task"),
+    "nms_threshold": ("SageMaker and Paddle", "nms_iou_thresh"),
+    "overlap_threshold": ("SageMaker", "validation_iou_threshold"),
+    "label_width": ("SageMaker", "no setting: an image may have a list of labels of any length"),
+    "algorithm": ("SageMaker", "task: segment, whose head is on a feature pyramid"),
+    "base_size": ("SageMaker", "image_size, with crop_scale for the random crops"),
+    "crop_size": ("SageMaker", "image_size"),
+    "validation_mini_batch_size": ("SageMaker", "validation_batch_size"),
+    "syncbn": ("SageMaker", "sync_bn"),
+    "aux_loss": ("SageMaker and torchvision", "no setting: there is one loss, of the one head"),
+    "aux_weight": ("SageMaker", "no setting: there is one loss, of the one head"),
+    "precision_dtype": ("SageMaker", "amp_level: O2 for float16"),
+    # ModelArts
+    "pipeline_config_path": ("ModelArts", "the file of mslab train CONFIG, kept as the run's config.yaml"),
+    "evaluate_every_n_epochs": ("ModelArts", "evaluation_frequency"),
+    "save_model_secs": ("ModelArts", "checkpoint_frequency, in epochs"),
+    "use_fp16": ("ModelArts", "amp_level: O2"),
+    "xla_compile": ("ModelArts", "jit_level"),
+    "do_data_cleaning": ("ModelArts", FOUND),
+    "num_gpus": ("ModelArts", "--workers N"),
+    # Paddle
+    "file_list": ("Paddle", LABELS),
+    "label_list": ("Paddle", LABELS),
+    "pretrain_weights": ("Paddle", "--backbone FILE"),
+    "train_dataset": ("Paddle", "train_data"),
+    "eval_dataset": ("Paddle", "val_data"),
+    "lr_decay_epochs": ("Paddle", "lr_scheduler_step"),
+    "lr_decay_gamma": ("Paddle", "lr_scheduler_factor"),
+    "snapshot_epoch": ("Paddle", "checkpoint_frequency"),
+    "save_interval_epochs": ("Paddle", "checkpoint_frequency"),
+    "worker_num": ("Paddle", "data_workers"),
+    "iters": ("Paddle", "epochs, in passes over all images"),
+    "score_threshold": ("Paddle", "box_score_thresh"),
+    "draw_threshold": ("Paddle", "box_score_thresh"),
+    "keep_top_k": ("Paddle", "box_detections_per_img"),
+    "nms_top_k": ("Paddle", "box_detections_per_img"),
+    "overlap_thresh": ("Paddle", "validation_iou_threshold"),
+    "metric": ("Paddle", "validation_metric_type for boxes, else best_by"),
+    "map_type": ("Paddle", "validation_metric_type"),
+    "num_joints": ("Paddle", "class_num"),
+    "flip_perm": ("Paddle", SIDES),
+    "flip_pairs": ("Paddle", SIDES),
+    "trainsize": ("Paddle", "image_size"),
+    "hmsize": ("Paddle", "no setting: the map has a quarter of image_size"),
+    "ignore_index": ("Paddle", GREY),
+    "ignore_label": ("SageMaker", GREY),
+    "sigmas": ("Paddle", "no setting: oks_ap has one value for all points"),
+    # Ultralytics
+    **dict.fromkeys(("box", "cls", "dfl", "pose", "kobj"), ("Ultralytics", GAINS)),
+    "weights": ("Ultralytics", "--backbone FILE"),
+    "names": ("Ultralytics", LABELS),
+    "conf": ("Ultralytics", "box_score_thresh"),
+    "iou": ("Ultralytics", "nms_iou_thresh"),
+    "conf_thres": ("Ultralytics", "box_score_thresh"),
+    "iou_thres": ("Ultralytics", "nms_iou_thresh"),
+    "max_det": ("Ultralytics", "box_detections_per_img"),
+    "agnostic_nms": ("Ultralytics", "no setting: nms_iou_thresh compares a box with those of its class"),
+    "single_cls": ("Ultralytics", "no setting: the labels need one category"),
+    "kpt_shape": ("Ultralytics", "class_num, the number of key points"),
+    "flip_idx": ("Ultralytics", SIDES),
+    "overlap_mask": ("Ultralytics", "no setting: a picture of classes has one class at a pixel"),
+    "mask_ratio": ("Ultralytics", "no setting: the map has a quarter of image_size"),
+    "mosaic": ("Ultralytics", "no setting: mslab mixes no images that have boxes, masks or points"),
+    "close_mosaic": ("Ultralytics", "no setting: mslab mixes no images that have boxes, masks or points"),
+    "copy_paste": ("Ultralytics", "no setting: mslab mixes no images that have boxes, masks or points"),
+    "degrees": ("Ultralytics", CROPPED),
+    "translate": ("Ultralytics", CROPPED),
+    "scale": ("Ultralytics", CROPPED),
+    "shear": ("Ultralytics", CROPPED),
+    "perspective": ("Ultralytics", CROPPED),
+    "hsv_h": ("Ultralytics", "color_jitter"),
+    "hsv_s": ("Ultralytics", "color_jitter"),
+    "hsv_v": ("Ultralytics", "color_jitter"),
+    "nbs": ("Ultralytics", "grad_accumulation_step, in batches"),
+    "amp": ("Ultralytics and torchvision", "amp_level: O2"),
+    # OpenMMLab, Keras and others
+    "score_thr": ("OpenMMLab", "box_score_thresh"),
+    "iou_thr": ("OpenMMLab", "nms_iou_thresh"),
+    "max_per_img": ("OpenMMLab", "box_detections_per_img"),
+    "max_detections": ("Keras", "box_detections_per_img"),
+    "iou_threshold": ("Keras", "nms_iou_thresh"),
+    "confidence_threshold": ("Keras", "box_score_thresh"),
+    "task_name": ("Hugging Face", "task"),
+    # torchvision's detection
+    "score_thresh": ("torchvision", "box_score_thresh"),
+    "nms_thresh": ("torchvision", "nms_iou_thresh"),
+    "box_nms_thresh": ("torchvision", "nms_iou_thresh"),
+    "detections_per_img": ("torchvision", "box_detections_per_img"),
+    "num_keypoints": ("torchvision", "class_num"),
+    "image_mean": ("torchvision", "mean"),
+    "image_std": ("torchvision", "std"),
+    "weights_backbone": ("torchvision", "--backbone FILE"),
+    "trainable_backbone_layers": ("torchvision", "layers_to_freeze, counted from the input: 5 less this number"),
+    **dict.fromkeys(
+        ("anchors", "anchor_sizes", "anchor_ratios", "anchor_scales", "aspect_ratios", "anchor_generator"),
+        ("torchvision and Paddle", WITHOUT_ANCHORS),
+    ),
+    **dict.fromkeys(
+        ("rpn_nms_thresh", "rpn_fg_iou_thresh", "rpn_bg_iou_thresh", "box_fg_iou_thresh", "box_bg_iou_thresh"),
+        ("torchvision", WITHOUT_ANCHORS),
+    ),
 }
 
 # project -> names, separated by spaces, with the same meaning here
@@ -211,8 +340,10 @@ SHARED_NAMES = {
     "Azure AutoML": "amsgrad beta1 beta2 checkpoint_frequency early_stopping early_stopping_delay "
     "early_stopping_patience evaluation_frequency grad_accumulation_step layers_to_freeze lr_scheduler momentum "
     "nesterov optimizer step_lr_gamma step_lr_step_size train_crop_size valid_crop_size valid_resize_size "
-    "validation_batch_size weight_decay weighted_loss",
+    "validation_batch_size weight_decay weighted_loss box_score_thresh nms_iou_thresh box_detections_per_img "
+    "tile_grid_size tile_overlap_ratio tile_predictions_nms_thresh validation_metric_type validation_iou_threshold",
     "SageMaker": "early_stopping early_stopping_min_epochs early_stopping_patience early_stopping_tolerance epochs "
     "freeze_layer_pattern lr_scheduler_factor lr_scheduler_step momentum optimizer weight_decay",
     "Paddle": "batch_size epochs",
+    "torchvision": "box_score_thresh box_detections_per_img",
 }

@@ -13,14 +13,16 @@ from typing import Annotated, Any, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from mslab.config import networks
+from mslab.config import networks, tasks
 from mslab.config.schema import FIELDS
 
 TRUE, FALSE = ("true", "yes", "on", "y", "t", "1", "是", "开"), ("false", "no", "off", "n", "f", "0", "否", "关")
 NULL = ("none", "null", "nil", "nan", "n/a", "na", "undefined", "~", "", "无")
 HOURS = {"h": 1, "hour": 1, "hours": 1, "m": 60, "min": 60, "mins": 60, "minutes": 60, "s": 3600, "seconds": 3600}
+OFF = {word for word in (*FALSE, *NULL) if not word.isdecimal()}
 NUMBER = r"[-+]?(?:\d[\d_ ]*\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 EXAMPLES = {"class_num": 9, "epochs": 3, "train_data": "FOLDER", "val_data": "FOLDER"}  # of others, the default
+EXAMPLES |= {"validation_metric_type": "none"}  # which an empty value means elsewhere
 
 
 @functools.cache
@@ -58,7 +60,15 @@ def readings(name: str, given: Any) -> Iterator[Any]:
         yield table_in(given)
     if name in ("classes", "merge"):
         yield from names_in(name, given)
-    if name == "network" and isinstance(given, str):
+    if name == "task":
+        yield tasks.meant(str(given))
+    if name == "validation_metric_type":
+        yield metric_in(str(given).lower())
+    if name == "tile_grid_size":
+        yield grid_in(str(given).strip(" ()[]").lower())
+    if name == "nms_iou_thresh" and (str(given).lower() in OFF or number(given) is not None):
+        yield number(given)  # None of a word
+    if name == "network" and isinstance(given, str) and tasks.meant(given) not in tasks.TASKS:
         yield None if re.fullmatch(r"resnet[-_ ]?50", given.strip().lower()) else networks.near(given)
     if name == "network" and isinstance(given, dict) and len(given) == 1:  # mindcv: NAME, with a space
         yield from (networks.near(value) for value in given.values() if isinstance(value, str))
@@ -94,6 +104,24 @@ def table_in(given: Any) -> list[list[int]] | str:
     if isinstance(given, list) and all(isinstance(row, str) for row in given):
         rows = given
     return [[int(digits) for digits in re.findall(r"\d{1,9}", row)] for row in rows]
+
+
+def metric_in(text: str) -> str:
+    """The average precision that another project's word stands for; "" if it is not certain."""
+    # metric_in("mAP@0.5") -> "voc"; metric_in("map50-95") -> "coco"; metric_in("coco+voc") -> "coco_voc"
+    coco, voc = "coco" in text or "95" in text, bool(re.search(r"voc|11_?point|integral|map.*50|0?\.5(?!\d)", text))
+    if text == "both" or ("coco" in text and "voc" in text):
+        return "coco_voc"
+    return "coco" if coco else "voc" * voc
+
+
+def grid_in(text: str) -> list[int] | None:
+    """Tiles across and down, from a number for both or from two with other signs between; None for no tiles."""
+    # grid_in("3") -> [3, 3]; grid_in("3*2") -> [3, 2]; grid_in("off") -> None
+    found = re.fullmatch(r"(\d{1,9})(?:[^\d.-]+(\d{1,9}))?", text)
+    if text in OFF or text == "0":
+        return None
+    return [int(found[1]), int(found[2] or found[1])] if found else []
 
 
 def names_in(name: str, given: Any) -> Iterator[Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from mslab.config import networks
+from mslab.config import networks, tasks
 from mslab.stages import EXPECTED, read_table
 
 Mean = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
@@ -56,6 +56,11 @@ def _network(value: Any) -> Any:
         return value
     if networks.is_weights(str(value)):
         raise ValueError(f"{value!r} names published weights, not a network: give them as --backbone to mslab transfer")
+    if (task := tasks.meant(name)) in tasks.TASKS:
+        raise ValueError(
+            f"{value!r} is a network with a head; write task: {task}, which puts a head on model.py's ResNet-50, and "
+            "leave network out"
+        )
     raise ValueError(
         f"{value!r} is no network; write {networks.MINDCV}NAME with a name of mindcv.list_models(), "
         "such as mindcv:mobilenet_v2_100; null = model.py's"
@@ -90,6 +95,8 @@ def _best_by(value: Any) -> Any:
     )
     if short in ("recall", "sensitivity", "tpr"):
         better = f"write recall:{class_name.strip() or 'CLASS'}, with the name of a class"
+    elif re.search(r"(^|_)m?ap(?![a-z])|average_precision|iou(?![a-z])|pck|oks|dice", short):
+        better = "leave best_by out: of tasks beside classify, their own measure (voc_map, miou, pck, map) chooses"
     elif colon or not (close := difflib.get_close_matches(short, KNOWN, 1, 0.75)):
         better = "it names no measure"
     else:

@@ -12,7 +12,7 @@ from easydict import EasyDict
 from pydantic import ValidationError
 
 from mslab.config import overrides as texts
-from mslab.config import paths, rules
+from mslab.config import paths, rules, tasks
 from mslab.config.correcting import example, flow, instead
 from mslab.config.naming import KEYS, meant, similar, unknown_key, unknown_setting
 from mslab.config.origins import COMMAND_LINE, SettingOrigin
@@ -238,4 +238,6 @@ def refusal(name: str, item: Mapping[str, Any], given: Any) -> str:
         text += f"; {given!r} ({ascii(given)[1:-1]}) are wide digits" if wide else ""
         number = isinstance(given, str) and re.fullmatch(r"[-+.\de]+", better) is not None
         text += f"; write {better}{', without quotes' if number and given.strip().isdecimal() else ''}"
+    elif name == "task" and (reason := tasks.meant(str(given))):
+        text += f"; {reason}"
     return f"{text} ({description})"

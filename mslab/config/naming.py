@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mslab.config import networks
+from mslab.config import networks, tasks
 from mslab.config.aliases import FOREIGN_NAMES
 from mslab.config.schema import FIELDS, Profile
 
@@ -16,6 +16,7 @@ OPTIONS = {  # what is said after a command, and never in a config
     "name": "mslab train CONFIG --name NAME",
     "resume": "mslab train --resume RUN",
 }
+BACKBONES = r"(?i)(resnet|vgg|mobilenet|darknet|efficientnet|seresnext|inception|hrnet|xception|swin|vit)[\w.-]*"
 FILLERS = {"n", "nb", "no", "num", "number", "of", "the"}
 
 
@@ -47,7 +48,8 @@ def meant(name: str) -> str:
 def similar(name: str, cutoff: float = 0.6) -> str:
     """The setting that a name means, or else the one that is spelt most like it; "" if none is."""
     own = plain(name)
-    names = [*FIELDS, *(other for other in FOREIGN_NAMES if min(len(own), len(other)) > SHORT)]
+    with_counterpart = [other for other, (_, ours) in FOREIGN_NAMES.items() if not ours.startswith("no setting")]
+    names = [*FIELDS, *(other for other in with_counterpart if min(len(own), len(other)) > SHORT)]
     close = difflib.get_close_matches(own, names, n=1, cutoff=cutoff)
     return meant(name) or (FOREIGN_NAMES[close[0]][1] if close and close[0] in FOREIGN_NAMES else "".join(close))
 
@@ -60,12 +62,16 @@ def unknown_setting(name: str, value: Any = None) -> str:
         return f"'{name}' is not a setting; leave this line out, and begin {names} at the start of their lines"
     own = plain(name)
     if own in OPTIONS:
-        return f"'{name}' is an option of a command, not a setting: {OPTIONS[own]}"
+        named = own == "backbone" and re.fullmatch(BACKBONES, str(value))
+        text = f"'{name}' is an option of a command, not a setting: {OPTIONS[own]}"
+        return text + "; the name of a network belongs to network, where null is ResNet-50" * bool(named)
     if own in FOREIGN_NAMES:
         project, ours = FOREIGN_NAMES[own]
         text = f"'{name}' is {project}'s name; here it is {ours if ' ' in ours else repr(ours)}"
         network = networks.near(str(value)[:100]) if ours == "network" and isinstance(value, str) else ""
-        return text + (f": network: {network}" if network else "")
+        task = tasks.meant(str(value)) if ours == "task" else ""
+        task = f"; write task: {task}" if task in (tasks.CLASSIFY, *tasks.TASKS) else task and f"; {task}"
+        return text + (f": network: {network}" if network else "") + task
     ours = similar(name)
     return f"'{name}' is not a setting; did you mean '{ours}'?" if ours else f"'{name}' is not a setting"
 

@@ -1,5 +1,6 @@
 """The tasks: what a network answers about an image, and which settings belong to which."""
 
+import re
 from typing import Any
 
 CLASSIFY = "classify"
@@ -26,3 +27,32 @@ def measure(settings: Any) -> str:
     if settings.task == "detect":
         return "coco_map" if settings.validation_metric_type == "coco" else "voc_map"
     return {CLASSIFY: "accuracy", "segment": "miou", "keypoints": "pck", "multilabel": "map"}[settings.task]
+
+
+# what other projects call a task, in a word or in a network's name -> the task here, or why there is none such;
+# the first that fits counts
+THEIRS = (
+    (
+        r"instance|panoptic|mask_?r_?cnn|实例|全景",
+        "mslab finds boxes (detect) and the class of each pixel (segment), not the mask of each object",
+    ),
+    (r"(?<![a-z])obb(?![a-z])|oriented|rotated|旋转", "mslab finds upright boxes only (detect)"),
+    (r"multi_?label|(?<![a-z])tag(s|g|_|$)|多标签", "multilabel"),
+    (r"key_?point|(?<![a-z])pose|landmark|关键点|姿态", "keypoints"),
+    (
+        r"(?<![a-z])seg(ment|(?![a-z]))|semantic|(?<![a-z])masks?(?![a-z])|deeplab|(?<![a-z])(u_?net|fcn(?!et))|分割",
+        "segment",
+    ),
+    (r"classif|(?<![a-z])cls(?![a-z])|multi_?class|分类", "classify"),
+    (
+        r"(?<!anomaly_)(?<!outlier_)(?<!edge_)detect|(?<![a-z])det(?![a-z])|box|yolo|(?<![a-z])ssd|r_?cnn|retina_?net|检测",
+        "detect",
+    ),
+)
+
+
+def meant(text: str) -> str:
+    """The task that another project's word or network stands for, or why mslab has none such; "" for other words."""
+    # meant("imageObjectDetection") -> "detect"; meant("keypointrcnn_resnet50_fpn") -> "keypoints"; meant("ocr") -> ""
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s.-]+", "_", text[:100].strip()).lower()
+    return next((answer for pattern, answer in THEIRS if re.search(pattern, text)), "")

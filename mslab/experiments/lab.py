@@ -21,7 +21,10 @@ IN_WHEEL = (PACKAGE / "lab").is_dir()  # else a checkout of the project
 CONFIGS = PACKAGE / "lab" / "configs" if IN_WHEEL else PACKAGE.parent / "configs"
 NOTEBOOKS = PACKAGE / "lab" / "notebooks" if IN_WHEEL else PACKAGE.parent / "docs" / "labs"
 # what a student needs: both steps of the lab, small versions of them, the rubric, and a space to search
-CHOSEN = ("mushrooms9", "mushrooms2", "tiny_nine", "tiny_two", "rubric", "space")
+CHOSEN = (
+    *("mushrooms9", "mushrooms2", "tiny_nine", "tiny_two", "rubric", "space"),
+    *("scenes_detect", "scenes_segment", "scenes_keypoints", "scenes_tags"),  # the other heads
+)
 SHOWN = 3  # entries of a folder that a message names
 
 

@@ -54,3 +54,17 @@ def test_find_what_is_wrong(tmp_path):
     )
     assert all_swapped == 40 and found >= 24
     assert (tmp_path / "shapes.quarantine" / "train" / ".ipynb_checkpoints").is_dir()
+
+
+def test_five_heads(tmp_path):
+    cells = run("five-heads", tmp_path)
+    *_, (output, _) = cells.values()
+    assert output.endswith("the lab worked\n")
+    rows = [line.split() for line in cells["figures = {}"][0].splitlines()[1:]]
+    assert [row[:2] for row in rows] == [
+        ["detect", "voc_map"],
+        ["segment", "miou"],
+        ["keypoints", "pck"],
+        ["multilabel", "map"],
+    ]
+    assert len(list(tmp_path.glob("runs/*/history.csv"))) == 13

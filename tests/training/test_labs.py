@@ -1,4 +1,4 @@
-"""The labs' notebooks: stored without outputs, every call exists; tests/slow runs both."""
+"""The labs' notebooks: stored without outputs, every call exists; tests/slow runs them."""
 
 import ast
 import importlib
@@ -108,6 +108,7 @@ CALLS = {
         "Run.report",
         "show_network",
     },
+    "five-heads": {"train", "transfer", "evaluate", "Run", "check_labels", "images_of", "open_task", "TaskModel.seen"},
     "find-what-is-wrong": {"train", "check_dataset", "fix", "find_rate", "Run", "Run.suspects", "DatasetReport.brief"},
 }
 

@@ -16,7 +16,9 @@ from mslab.experiments import lab
 FILES = {
     "README.md",
     *(f"configs/{name}.yaml" for name in ("mushrooms9", "mushrooms2", "tiny_nine", "tiny_two", "rubric", "space")),
+    *(f"configs/scenes_{name}.yaml" for name in ("detect", "segment", "keypoints", "tags")),
     "find-what-is-wrong.ipynb",
+    "five-heads.ipynb",
     "nine-to-two.ipynb",
 }
 
@@ -82,7 +84,7 @@ def test_a_second_time_nothing_is_overwritten_and_a_free_name_is_named(inside):
     with pytest.raises(MslabError) as caught:
         lab.write_lab("my lab")
     what, expected, fix = parts(caught.value)
-    assert what.startswith("my lab is not empty: it contains README.md, configs/, find-what-is-wrong.ipynb and 1 more.")
+    assert what.startswith("my lab is not empty: it contains README.md, configs/, find-what-is-wrong.ipynb and 2 more.")
     assert expected == "a new or empty folder" and fix == "mslab new 'my lab-3'"
     assert (inside / "my lab" / "configs" / "mushrooms9.yaml").read_text() == "epochs: 1\n"
     assert tree(inside) == {f"my lab/{name}" for name in FILES}

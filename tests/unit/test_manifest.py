@@ -5,6 +5,7 @@ import shutil
 from importlib import metadata
 
 import jsonschema
+from helpers import PROJECT
 
 from mslab import check
 from mslab.runs import manifest
@@ -31,3 +32,11 @@ def test_every_package_is_recorded_with_the_version_that_python_finds(tmp_path, 
     recorded = manifest.environment()["packages"]
     assert recorded == {package.metadata["Name"].lower(): package.version for package in metadata.distributions()}
     assert recorded["old-kind"] == "0.3" and recorded["pydantic"] == metadata.version("pydantic")
+
+
+def test_the_figures_of_the_same_answer_for_every_image_are_read(tmp_path):
+    content = json.loads((PROJECT / "configs" / "measured" / "tiny_nine" / "manifest.json").read_text())
+    content["metrics"]["constant"] = {"voc_map": 0.001, "coco_map": 0.0}
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert manifest.load(tmp_path)["metrics"]["constant"]["voc_map"] == 0.001
+    jsonschema.validate(content, json.loads(manifest.FILE.read_text()))
