@@ -218,9 +218,13 @@ def csv_lines(task: Task, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 def table(task: Task, rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
     """A table with a line for each object, class or point, or for the tags of each image; errors and counts below."""
-    heads = {"detect": ("class", "score", "box"), "segment": ("class", "share"), "multilabel": ("tags", "the next one")}
+    heads = {
+        "detect": ("class", "score", "box"),
+        "segment": ("class", "share"),
+        "multilabel": ("tags", "likeliest other"),
+    }
     head = ("file", *heads.get(task.name, ("object", *task.names)))
-    grid = empty_table(None, head, left=(*head[:2], "box", "the next one"), complete="--csv FILE")
+    grid = empty_table(None, head, left=(*head[:2], "box", "likeliest other"), complete="--csv FILE")
     readable, unreadable = [row for row in rows if not row["error"]], [row for row in rows if row["error"]]
     lines = [[row["file"], *line] for row in readable for line in table_lines(task, row, len(head) - 1)]
     for line in lines[:most]:

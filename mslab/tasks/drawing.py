@@ -43,7 +43,8 @@ def draw_boxes(image: np.ndarray, found: Detections, names: Sequence[str]) -> Im
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
     ignored = np.zeros(len(found.boxes), bool) if found.ignored is None else found.ignored
-    for box, score, label, none in zip(found.boxes, found.scores, found.classes, ignored, strict=True):
+    rows = list(zip(found.boxes, found.scores, found.classes, ignored, strict=True))
+    for box, score, label, none in reversed(rows):  # the surest, which come first, on top of the others
         left, top, right, bottom = box.tolist()
         paint = (128, 128, 128) if none else colour(int(label))
         pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=paint, width=stroke(picture))
@@ -51,11 +52,18 @@ def draw_boxes(image: np.ndarray, found: Detections, names: Sequence[str]) -> Im
     return picture
 
 
-def draw_mask(image: np.ndarray, mask: np.ndarray, strength: float = 0.5) -> Image.Image:
-    """Class i > 0 in the colour of i - 1, as in boxes; the ground and IGNORED as they are. mask (H, W) uint8."""
-    palette = np.array([colour(i - 1) for i in range(256)], np.float32)
+def draw_mask(image: np.ndarray, mask: np.ndarray, strength: float = 0.5, names: Sequence[str] = ()) -> Image.Image:
+    """Class i > 0 in the colour of i - 1, as in boxes, with its name in the left upper corner, if `names` has it.
+
+    The ground and IGNORED stay as they are. mask (H, W) uint8
+    """
+    paints = np.array([colour(i - 1) for i in range(256)], np.float32)
     shown = ((mask > 0) & (mask < 255))[..., None] * strength
-    return Image.fromarray((image * (1 - shown) + palette[mask] * shown).astype(np.uint8))
+    picture = Image.fromarray((image * (1 - shown) + paints[mask] * shown).astype(np.uint8))
+    there = [i for i in np.unique(mask).tolist() if 0 < i <= len(names)]
+    for line, i in enumerate(there):
+        write(picture, (2, 1.25 * line * height(picture)), names[i - 1], colour(i - 1))
+    return picture
 
 
 def draw_points(
