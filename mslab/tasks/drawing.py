@@ -23,8 +23,8 @@ def palette() -> list[int]:
 
 
 def stroke(picture: Image.Image) -> int:
-    """Pixels that a line is wide: 1 in a small picture, 5 in a photo of 3000 pixels."""
-    return max(1, round(max(picture.size) / 600))
+    """Pixels that a line is wide: 1 in a small picture, 9 in a photo of 3000 pixels."""
+    return max(1, round(max(picture.size) / 320))
 
 
 def write(picture: Image.Image, at: tuple[float, float], text: str, paint: tuple[int, int, int]) -> None:

@@ -7,7 +7,7 @@ const TEXTS = {
     about: (count, size, source, task) =>
       `${source}: ${count} ${{ keypoints: "key points", multilabel: "tags" }[task] ?? "classes"}, ` +
       `images of ${size} × ${size} pixels. Nothing leaves this server.`,
-    found: { detect: "Objects, the surest first", segment: "Share of the pixels", keypoints: "Key points",
+    found: { detect: "Objects, the surest first", segment: "Share of the pixels", keypoints: "Key points and their scores",
       multilabel: "Probability of each tag" },
     drawn: "what the network found",
     nothing_found: "Nothing was found.",
@@ -49,7 +49,7 @@ const TEXTS = {
     about: (count, size, source, task) =>
       `${source}：${count} 个${{ keypoints: "关键点", multilabel: "标签" }[task] ?? "类别"}，` +
       `图像 ${size} × ${size} 像素。图像不会离开本服务器。`,
-    found: { detect: "目标，最确定的在前", segment: "像素占比", keypoints: "关键点", multilabel: "各标签的概率" },
+    found: { detect: "目标，最确定的在前", segment: "像素占比", keypoints: "关键点及其得分", multilabel: "各标签的概率" },
     drawn: "网络找到的内容",
     nothing_found: "没有找到任何内容。",
     counted: { detect: (n) => `${n} 个目标`, segment: (n) => `${n} 个类别`, keypoints: (n) => `${n} 个目标`,
@@ -149,7 +149,7 @@ function figure(source, alt, text, className = "") {
 }
 
 // Rows of [name, number from 0 to 1, whether it is bold, text beside it].
-function table(caption, entries, more = texts.more_rows) {
+function table(caption, entries, { more = texts.more_rows, shown = percent } = {}) {
   const row = ([name, number, bold, text = ""]) => {
     const bar = element("div", {});
     bar.style.width = `${100 * Math.min(1, Math.max(0, number))}%`;
@@ -157,7 +157,7 @@ function table(caption, entries, more = texts.more_rows) {
       "tr",
       { className: bold ? "first" : "" },
       element("th", { scope: "row", dir: "auto" }, plainText(name), text && ` (${text})`),
-      element("td", { className: "number" }, percent(number)),
+      element("td", { className: "number" }, shown(number)),
       element("td", { className: "bar", ariaHidden: "true" }, bar),
     );
   };
@@ -172,7 +172,7 @@ function table(caption, entries, more = texts.more_rows) {
 
 function probabilities(answer) {
   const entries = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
-  return table(texts.probabilities, entries.map(([name, p], index) => [name, p, index === 0]), texts.more);
+  return table(texts.probabilities, entries.map(([name, p], index) => [name, p, index === 0]), { more: texts.more });
 }
 
 // The rows of a network of a task, by its name.
@@ -190,6 +190,9 @@ const ROWS = {
       .map(([name, p]) => [name, p, given.has(name), given.has(name) ? texts.given : ""]);
   },
 };
+// The score of a key point is the height of a map, and may exceed 1.
+const found = (task, answer) =>
+  table(texts.found[task], ROWS[task](answer), task === "keypoints" ? { shown: (score) => score.toFixed(2) } : {});
 const count = (answer) => (answer.objects ?? answer.classes ?? answer.tags).length;
 
 function card(file, answer, task) {
@@ -207,7 +210,7 @@ function card(file, answer, task) {
     if (answer.picture) {
       pictures.append(figure(`data:image/jpeg;base64,${answer.picture}`, texts.drawn, texts.drawn, "drawn"));
     }
-    const rows = task === "classify" ? probabilities(answer) : table(texts.found[task], ROWS[task](answer));
+    const rows = task === "classify" ? probabilities(answer) : found(task, answer);
     const empty = task !== "classify" && count(answer) === 0 ? [element("p", {}, texts.nothing_found)] : [];
     article.append(pictures, ...empty, ...(empty.length && task !== "multilabel" ? [] : rows));
   }
