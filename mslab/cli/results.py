@@ -227,7 +227,7 @@ def serve(
     engine: options.Engine = "auto",
     precision: options.Precision = "fp32",
 ) -> int:
-    """Serve a network as a web page that classifies dropped images, and as POST /predict for scripts."""
+    """Serve a network as a web page that answers about dropped images, and as POST /predict for scripts."""
     devices.refuse(device, devices.missing_driver(device))
     from mslab.evaluation import engines
     from mslab.inference.serve import server

@@ -77,7 +77,7 @@ def test_what_waits_for_the_network_is_small(tmp_path):
     assert sum(x.nbytes for x in waiting.inputs) == 4 * 3 * 32 * 32
 
 
-def test_about_says_the_task_and_turned_photos_and_slow_images_are_as_with_classes(served, photo):
+def test_about_says_the_task_and_turned_photos_and_slow_images_are_as_with_classes(served, photo, tmp_path):
     about = json.loads(served.ask(path="/about")[2])
     schema = {"$ref": "#/components/schemas/About", "components": API["components"]}
     jsonschema.Draft202012Validator(schema).validate(about)
@@ -88,11 +88,13 @@ def test_about_says_the_task_and_turned_photos_and_slow_images_are_as_with_class
     with Image.open(photo) as image:
         image.save(turned, "JPEG", exif=exif)
         image.save(gif, "GIF")
-    rows = served.predict(photo.read_bytes(), turned.getvalue(), gif.getvalue(), slow_jpeg())
+    slow_jpeg(tmp_path / "slow.jpg")
+    slow = (tmp_path / "slow.jpg").read_bytes()
+    rows = served.predict(photo.read_bytes(), turned.getvalue(), gif.getvalue(), slow)
     validate(rows)
     sizes = [(row["width"], row["height"]) for row in rows]
     assert sizes == [(40, 30), (30, 40), (40, 30), (None, None)]
-    assert rows[3]["error"].startswith(("timeout: ", "scans: ", "bomb: ")) or rows[3]["error"]
+    assert rows[3]["error"].startswith("timeout: loading it took more than 5 s")
     status, _, body = served.ask("POST", "/predict", form(b""), **FORM)
     assert status == 200 and json.loads(body)["images"][0]["objects"] is None
 
@@ -103,7 +105,7 @@ def test_the_page_shows_what_was_found(served, photo, new_page):
     page.set_input_files("#files", photo)
     card = page.locator("article")
     card.wait_for()
-    status, _, body = served.ask("POST", "/predict", photo.read_bytes())
+    body = served.ask("POST", "/predict", photo.read_bytes())[2]
     objects = json.loads(body)["images"][0]["objects"]
     assert page.locator("#status").inner_text() == f"{photo.name}: {len(objects)} objects" and len(objects) > 1
     assert page.locator("tr").count() == len(objects)
@@ -111,6 +113,6 @@ def test_the_page_shows_what_was_found(served, photo, new_page):
     assert shown[0] == f"{100 * objects[0]['score']:.1f} %"
     picture = page.locator("img.drawn")
     assert picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [640, 480]
-    assert page.title() == "mslab serve" and page.locator("#no-heat").is_hidden()
+    assert page.locator("#no-heat").is_hidden()
     assert "3 classes" in page.locator("#about").inner_text()
-    assert_no_complaints(page)
+    assert_no_complaints(page, served)
