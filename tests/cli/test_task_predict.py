@@ -18,6 +18,7 @@ from pycocotools.coco import COCO
 
 from mslab import checkpoint
 from mslab.inference import coco_results, drawn, task_predicting
+from mslab.report import task_notebook
 from mslab.tasks.average_precision import Detections
 from mslab.tasks.registry import task_of
 
@@ -434,3 +435,21 @@ def test_a_panorama_needs_little_memory():
     pixels[:, 6000:] = 50
     small = fitted(sample(pixels, ImageLabels("")), 64).image
     assert small.shape == (64, 64, 3) and (small[32, :31] > 150).all() and (small[32, 33:] < 90).all()
+
+
+# --- notebooks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_notebook_gets_the_row_and_a_picture(place, images, done, task):
+    """Run.predict of a run of the task."""
+    model = task_predicting.open_model(checkpoint.read(place / f"{task}.ckpt"), "cpu", 1)
+    files = [images / "000.png", place / "broken.png"]
+    found, problems = task_notebook.answers(model, files, ["<b>", "other"])
+    (one,) = found
+    expected = rows_of(place, task)[0]
+    assert problems[0] == "" and problems[1].startswith("truncated: ") and one.picture.size == (640, 480)
+    assert one.row.keys() == expected.keys() and one.row["file"] == one.file == "<b>"
+    count, key = len(expected[task_predicting.KEYS[task]]), task_predicting.KEYS[task]
+    assert repr(one).startswith(f"<b>: {count} {key}") and found._repr_html_().count("data:image/jpeg;base64,") == 1
+    assert "<b>" not in found._repr_html_() and "&lt;b&gt;" in one._repr_html_()
