@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mslab.files import replace_atomically
-from mslab.inference.task_predicting import Found, read
+from mslab.inference.task_predicting import Answered, read
 from mslab.tasks.drawing import palette
 from mslab.tasks.task import Task
 
@@ -51,7 +51,7 @@ def reduced(pixels: np.ndarray, side: int = SIDE) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
 
 
-def write(task: Task, found: Found, folder: Path, taken: set[str]) -> str:
+def write(task: Task, found: Answered, folder: Path, taken: set[str]) -> str:
     """Write the picture of an image into a folder. Returns its name, which differs from those taken."""
     suffix = ".jpg" if found.path.suffix.lower() in (".jpg", ".jpeg") else ".png"
     picture, name = draw(task, read(found.path), found.answer), free_name(found.path, suffix, taken)
@@ -60,7 +60,7 @@ def write(task: Task, found: Found, folder: Path, taken: set[str]) -> str:
     return name
 
 
-def write_mask(task: Task, found: Found, folder: Path, taken: set[str]) -> str:
+def write_mask(task: Task, found: Answered, folder: Path, taken: set[str]) -> str:
     """Write the classes of the pixels of an image as masks/ of a data set has them: 0 ground, 1 the first class."""
     picture, name = Image.fromarray(found.answer), free_name(found.path, ".png", taken)
     picture.putpalette(palette())

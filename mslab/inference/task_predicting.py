@@ -31,7 +31,7 @@ NOTHING = "(none)"
 UNUSABLE = "the network's answer is not finite: its weights are unusable"
 
 
-class Found(NamedTuple):
+class Answered(NamedTuple):
     """One image, its row, and the task's answer; None for an image that cannot be read."""
 
     path: Path
@@ -90,7 +90,7 @@ def finite(forward: Callable[[np.ndarray], np.ndarray], path: Path) -> Callable[
     return checked
 
 
-def predict(model: TaskModel, files: Sequence[Path], boxes: Boxes | None = None) -> Iterator[Found]:
+def predict(model: TaskModel, files: Sequence[Path], boxes: Boxes | None = None) -> Iterator[Answered]:
     """Yield what was found in each file, in order. `boxes`: of the objects, for keypoints; else one fills the image.
 
     An image that cannot be read has an error, and prediction continues with the rest. Each is first loaded in a worker
@@ -130,7 +130,7 @@ class Chunk:
             self.waiting.append((index, size, labels))
             yield self.model.seen(pixels, labels)
 
-    def without_answer(self, index: int) -> Found:
+    def without_answer(self, index: int) -> Answered:
         return without_answer(self.model.task, self.files[index], self.errors[index])
 
 
@@ -150,17 +150,17 @@ def objects_in(task: Task, path: Path, size: tuple[int, int], boxes: Boxes | Non
     )
 
 
-def found(task: Task, path: Path, size: tuple[int, int], answer: Any, labels: ImageLabels | None = None) -> Found:
+def found(task: Task, path: Path, size: tuple[int, int], answer: Any, labels: ImageLabels | None = None) -> Answered:
     """The row of an answer. `labels`: the boxes that were asked about, which the answer gets instead of their crops."""
     answer = task.shown(answer if labels is None else answer._replace(boxes=labels.boxes))
-    return Found(path, {"file": printable(str(path))} | row_of(task, size, answer) | {"error": ""}, answer)
+    return Answered(path, {"file": printable(str(path))} | row_of(task, size, answer) | {"error": ""}, answer)
 
 
-def without_answer(task: Task, path: Path, error: str) -> Found:
+def without_answer(task: Task, path: Path, error: str) -> Answered:
     row: dict[str, Any] = {"file": printable(str(path)), "width": None, "height": None, KEYS[task.name]: None}
     if task.name == "multilabel":
         row["probabilities"] = None
-    return Found(path, row | {"error": error}, None)
+    return Answered(path, row | {"error": error}, None)
 
 
 def row_of(task: Task, size: tuple[int, int], answer: Any) -> dict[str, Any]:

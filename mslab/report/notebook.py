@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mslab.evaluation import gradcam
     from mslab.evaluation.models import Model
     from mslab.evaluation.task_models import TaskModel
-    from mslab.report.task_notebook import Answer, Answers
+    from mslab.report.task_notebook import TaskPrediction, TaskPredictions
 
 COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # shown columns of the history
 SHOWN = 12  # shown rows of the history, the last ones
@@ -105,7 +105,7 @@ class Run:
         )
         return mistakes
 
-    def predict(self, images: Any) -> "Prediction | Predictions | Answer | Answers":
+    def predict(self, images: Any) -> "Prediction | Predictions | TaskPrediction | TaskPredictions":
         """Predict the class of an image: a path, a file's bytes or a Pillow image. A list of images gives a list.
 
         A run of a task answers with what it found: `.row`, as `mslab predict --json` has it, and `.picture`.
