@@ -111,13 +111,14 @@ def predict(
     files = predicting.expand(images, predicting.listed(sys.stdin) if "-" in images and sys.stdin else ())
     if "-" not in images:
         predicting.refuse_missing(files)
-    own = predicting.read_task(network, choice)
-    refuse_unfitting(own.task if own else CLASSIFY, outputs | changed)
+    own = predicting.read_weights(network, choice)
+    task = own.task if own else CLASSIFY
+    refuse_unfitting(task, outputs | changed)
     opening: dict[str, Any] = {"device": device, "batch": batch_size, "engine": engine, "precision": precision}
-    if own:
+    if own and task != CLASSIFY:
         opening["options"] = {name: value for name, value in changed.items() if value is not None}
         return predict_task(own, files, targets, outputs, opening)
-    model = predicting.open_model(network, choice=choice, **opening)
+    model = predicting.open_model(own or network, choice=choice, **opening)
     rows = []
     with console.Meter(len(files)) as meter:
         for row in predicting.predict(model, files):

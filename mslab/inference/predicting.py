@@ -23,7 +23,6 @@ from mslab.check.records import printable
 from mslab.check.scan import is_image_file
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
 from mslab.config import paths
-from mslab.config.tasks import CLASSIFY
 from mslab.data import sources
 from mslab.errors import DatasetError, RunError
 from mslab.escaping import command, escape_control
@@ -44,7 +43,7 @@ CHUNK = 512  # files to check, then to predict, at a time
 
 
 def open_model(
-    source: str | Path,
+    source: str | Path | Checkpoint,
     device: str = "auto",
     batch: int | None = None,
     choice: Choice = NO_CHOICE,
@@ -57,7 +56,7 @@ def open_model(
     engines.choose takes them; an exported file has its own engine. Raises CheckpointError, RunError, ConfigError or
     DeviceError.
     """
-    path = weight_files.best_file(source)
+    path = source.path if isinstance(source, Checkpoint) else weight_files.best_file(source)
     engines.refuse(engine, precision, device)
     exported = graphs.is_exported(path)
     if exported:
@@ -69,16 +68,16 @@ def open_model(
         batch = batch or engines.batch_of(info["image_size"])
         runner = engines.Runner(graphs.engine_of(path), batch, lambda x: {"logits": forward(x)})
         return Model(path, info["class_names"], info, runner)
-    return models.open_weights(path, chosen_device, batch, choice, engine, precision)
+    weights = source if isinstance(source, Checkpoint) else path
+    return models.open_weights(weights, chosen_device, batch, choice, engine, precision)
 
 
-def read_task(source: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint | None:
-    """The file of weights, if its network is of a task beside classify: task_predicting opens it."""
+def read_weights(source: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint | None:
+    """The weights of a run or a file, which have their task; None for an exported graph, which classifies."""
     path = weight_files.best_file(source)
     if graphs.is_exported(path):
         return None
-    weights = checkpoint.read(path, choice)
-    return None if weights.task == CLASSIFY else weights
+    return checkpoint.read(path, choice)
 
 
 def refuse_swapped(source: str, images: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mslab.config import language
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import MslabError
 from mslab.escaping import escape_control, quoted
 from mslab.inference.serve import zh
@@ -113,9 +114,10 @@ def open_predictor(source: Path, folder: Path, device: str, engine: str, precisi
     from mslab.inference.serve.task_predictor import TaskPredictor
 
     opening: dict[str, Any] = {"device": device, "batch": 1, "engine": engine, "precision": precision}
-    if weights := predicting.read_task(source):
+    weights = predicting.read_weights(source)
+    if weights and weights.task != CLASSIFY:
         return TaskPredictor(task_predicting.open_model(weights, **opening), folder)
-    return Predictor(predicting.open_model(source, **opening), folder)
+    return Predictor(predicting.open_model(weights or source, **opening), folder)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
