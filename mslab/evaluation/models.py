@@ -86,7 +86,8 @@ def open_weights(
 ) -> Model:
     """The network of a run's best.ckpt or of a file, which may have been read already.
 
-    `device`: the one that devices.start chose; `batch`: images per step; default by image size. Raises CheckpointError or RunError, and what engines.choose raises.
+    `device`: the one that devices.start chose; `batch`: images per step; default by image size.
+    Raises CheckpointError or RunError, and what engines.choose raises.
     """
     engines.refuse(engine, precision, device)
     weights = path if isinstance(path, Checkpoint) else checkpoint.read(weight_files.best_file(path), choice)
