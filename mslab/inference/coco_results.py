@@ -13,7 +13,7 @@ from mslab.tasks.coco import MOST_BYTES, MOST_VALUES, id_of, is_table, number_of
 from mslab.tasks.task import Task
 
 FORMS = (
-    "COCO's annotations (images, annotations, categories), or results with a file_name, as mslab predict --coco writes"
+    "COCO's annotations (images, annotations, categories), or results with a file_name, as predict writes with --coco"
 )
 
 
