@@ -1,6 +1,5 @@
-"""Commands for a finished or running run: watch, eval, report, predict, serve, export, verify, archive, reproduce."""
+"""Commands for a finished or running run: watch, eval, report, serve, export, verify, archive, reproduce."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -205,61 +204,6 @@ def report(
     log.info("%s: open it in a browser (%.0f s)", page, seconds)
 
 
-@job(app, "predict")
-def predict(
-    source: options.AnySource,
-    images: Annotated[
-        list[str],
-        Argument(
-            metavar="IMAGE|FOLDER|PATTERN|-...", help="images; - reads file names from standard input, one a line"
-        ),
-    ],
-    json_file: options.Json = None,
-    jsonl: Annotated[
-        str | None,
-        Option(metavar="FILE|-", help="write one JSON object per line and image"),
-        OutputOption("lines of JSON", (".jsonl", ".ndjson", ".json"), stdout=True),
-    ] = None,
-    csv: Annotated[
-        str | None,
-        Option(metavar="FILE|-", help="write one row per image, one column per class"),
-        OutputOption("CSV", (".csv",), stdout=True),
-    ] = None,
-    device: options.Device = "auto",
-    batch_size: Annotated[
-        int | None, Option(metavar="N", help="images per step (default: depends on the image size)", min=1, max=4096)
-    ] = None,
-    dialect: options.Dialect = "",
-    weights: options.Weights = "",
-    engine: options.Engine = "auto",
-    precision: options.Precision = "fp32",
-) -> int:
-    """Predict the class of images, with the probability of every class; exit 1 if an image cannot be read."""
-    targets = {"json": json_file, "jsonl": jsonl, "csv": csv}
-    devices.refuse(device, devices.missing_driver(device))
-    from mslab.checkpoint import Choice
-    from mslab.evaluation import engines
-    from mslab.inference import predicting
-
-    engines.refuse(engine, precision, device)
-
-    predicting.refuse_swapped(source, images)
-    network = found(source)
-    files = predicting.expand(images, predicting.listed(sys.stdin) if "-" in images and sys.stdin else ())
-    if "-" not in images:
-        predicting.refuse_missing(files)
-    model = predicting.open_model(network, device, batch_size, Choice(dialect, weights), engine, precision)
-    rows = []
-    with console.Meter(len(files)) as meter:
-        for row in predicting.predict(model, files):
-            rows.append(row)
-            meter.update("predicting")
-    predicting.write(rows, model.class_names, targets)
-    if "-" not in targets.values():
-        print_text(predicting.table(rows))
-    return 1 if any(row["error"] for row in rows) else 0
-
-
 @job(app, "serve")
 def serve(
     source: options.AnySource,
@@ -283,7 +227,7 @@ def serve(
     engine: options.Engine = "auto",
     precision: options.Precision = "fp32",
 ) -> int:
-    """Serve a network as a web page that classifies dropped images, and as POST /predict for scripts."""
+    """Serve a network as a web page that answers about dropped images, and as POST /predict for scripts."""
     devices.refuse(device, devices.missing_driver(device))
     from mslab.evaluation import engines
     from mslab.inference.serve import server

@@ -77,19 +77,20 @@ class Model:
 
 
 def open_weights(
-    path: str | Path,
+    path: str | Path | Checkpoint,
     device: str,
     batch: int | None = None,
     choice: Choice = NO_CHOICE,
     engine: str = "auto",
     precision: str = "fp32",
 ) -> Model:
-    """The network of a run's best.ckpt or of a file. `device`: the one that devices.start chose.
+    """The network of a run's best.ckpt or of a file, which may have been read already.
 
-    `batch`: images per step; default by image size. Raises CheckpointError or RunError, and what engines.choose raises.
+    `device`: the one that devices.start chose; `batch`: images per step; default by image size.
+    Raises CheckpointError or RunError, and what engines.choose raises.
     """
     engines.refuse(engine, precision, device)
-    weights = checkpoint.read(weight_files.best_file(path), choice)
+    weights = path if isinstance(path, Checkpoint) else checkpoint.read(weight_files.best_file(path), choice)
     measuring.refuse_incomplete(weights)
     chosen = engines.choose(engine, precision, device, weights.network)
     return of_weights(weights, device, chosen, batch)

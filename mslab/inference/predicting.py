@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from mslab import checkpoint
 from mslab.check.formats import DECODED, HEIF
 from mslab.check.images import too_small
 from mslab.check.pool import ask
 from mslab.check.records import printable
 from mslab.check.scan import is_image_file
-from mslab.checkpoint import NO_CHOICE, Choice
+from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
 from mslab.config import paths
 from mslab.data import sources
 from mslab.errors import DatasetError, RunError
@@ -42,7 +43,7 @@ CHUNK = 512  # files to check, then to predict, at a time
 
 
 def open_model(
-    source: str | Path,
+    source: str | Path | Checkpoint,
     device: str = "auto",
     batch: int | None = None,
     choice: Choice = NO_CHOICE,
@@ -55,7 +56,7 @@ def open_model(
     engines.choose takes them; an exported file has its own engine. Raises CheckpointError, RunError, ConfigError or
     DeviceError.
     """
-    path = weight_files.best_file(source)
+    path = source.path if isinstance(source, Checkpoint) else weight_files.best_file(source)
     engines.refuse(engine, precision, device)
     exported = graphs.is_exported(path)
     if exported:
@@ -68,7 +69,16 @@ def open_model(
         batch = batch or engines.batch_of(info["image_size"])
         runner = engines.Runner(graphs.engine_of(path), batch, lambda x: {"logits": forward(x)})
         return Model(path, info["class_names"], info, runner)
-    return models.open_weights(path, chosen_device, batch, choice, engine, precision)
+    weights = source if isinstance(source, Checkpoint) else path
+    return models.open_weights(weights, chosen_device, batch, choice, engine, precision)
+
+
+def read_weights(source: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint | None:
+    """The weights of a run or a file, which have their task; None for an exported graph, which classifies."""
+    path = weight_files.best_file(source)
+    if graphs.is_exported(path):
+        return None
+    return checkpoint.read(path, choice)
 
 
 def refuse_swapped(source: str, images: Sequence[str]) -> None:
@@ -176,15 +186,19 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """
     for start in range(0, len(files), CHUNK):
         chunk = files[start : start + CHUNK]
-        resize = model.info["resize_size"]
-        errors = {index: problem(facts, resize) for index, facts in ask("look", chunk)}
-        lost = [index for index in errors if errors[index] and not kind_of(chunk[index], links=True)]
-        errors |= {index: f"missing: {paths.reason(chunk[index])[0] or 'there is no such file'}" for index in lost}
+        errors = problems(chunk, model.info["resize_size"])
         readable = [index for index in range(len(chunk)) if not errors[index]]
         rows = answers(model, decode(model, [chunk[index] for index in readable]))
         for index, path in enumerate(chunk):
             row = {"file": printable(str(path))} | NO_ANSWER | {"error": errors[index]}
             yield row if errors[index] else row | next(rows)
+
+
+def problems(files: Sequence[Path], resize: int = 0) -> dict[int, str]:
+    """Why each file cannot be used, or "", by its index; a worker process has loaded it."""
+    errors = {index: problem(facts, resize) for index, facts in ask("look", files)}
+    lost = [index for index in errors if errors[index] and not kind_of(files[index], links=True)]
+    return errors | {index: f"missing: {paths.reason(files[index])[0] or 'there is no such file'}" for index in lost}
 
 
 def problem(facts: Mapping[str, Any], resize: int = 0) -> str:
@@ -268,10 +282,17 @@ def table(rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
 
 def write(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], targets: Mapping[str, str | None]) -> None:
     """Write rows to each target. `targets`: json, jsonl, csv -> a file, "-" for standard output, or None."""
+    write_texts(rows, lambda: csv_lines(rows, class_names), targets)
+
+
+def write_texts(
+    rows: Sequence[Mapping[str, Any]], lines: Callable[[], Iterable[str]], targets: Mapping[str, str | None]
+) -> None:
+    """The same for rows of any kind. `lines`: of the CSV."""
     texts: dict[str, Callable[[bool], Iterable[str]]] = {
         "json": lambda ascii: [json_text(list(rows), ascii)],
         "jsonl": lambda ascii: json_lines(rows, ascii),
-        "csv": lambda ascii: csv_lines(rows, class_names),
+        "csv": lambda ascii: lines(),
     }
     for kind, target in targets.items():
         if target == "-":

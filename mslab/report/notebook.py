@@ -22,6 +22,7 @@ from easydict import EasyDict
 from markupsafe import Markup
 
 from mslab.check import DatasetReport, check_dataset
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import DatasetError, RunError
 from mslab.escaping import command, escape_control
 from mslab.report.markup import shaded, table
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from mslab.data.sources import ImageSource
     from mslab.evaluation import gradcam
     from mslab.evaluation.models import Model
+    from mslab.evaluation.task_models import TaskModel
+    from mslab.report.task_notebook import TaskPrediction, TaskPredictions
 
 COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # shown columns of the history
 SHOWN = 12  # shown rows of the history, the last ones
@@ -102,8 +105,10 @@ class Run:
         )
         return mistakes
 
-    def predict(self, images: Any) -> "Prediction | Predictions":
+    def predict(self, images: Any) -> "Prediction | Predictions | TaskPrediction | TaskPredictions":
         """Predict the class of an image: a path, a file's bytes or a Pillow image. A list of images gives a list.
+
+        A run of a task answers with what it found: `.row`, as `mslab predict --json` has it, and `.picture`.
 
         Raises DatasetError, with all reasons, if some images cannot be read.
         """
@@ -114,16 +119,14 @@ class Run:
         with tempfile.TemporaryDirectory() as folder:
             files = [as_file(item, Path(folder) / f"image-{number}") for number, item in enumerate(items)]
             names = [str(item) if isinstance(item, str | Path) else f"image {i}" for i, item in enumerate(items)]
+            if self._run.settings.task != CLASSIFY:
+                from mslab.report import task_notebook
+
+                found, problems = task_notebook.answers(self._task_model, files, names)
+                refuse_unreadable(names, problems)
+                return found if isinstance(images, list | tuple) else found[0]
             rows = list(predicting.predict(self._model, files))
-            if errors := [
-                (one_line(name), row["error"]) for name, row in zip(names, rows, strict=True) if row["error"]
-            ]:
-                raise DatasetError(
-                    f"{len(errors)} of {len(rows)} images cannot be read.",
-                    details=errors,
-                    expected="files that MindSpore decodes, such as PNG and JPEG",
-                    fix="save them again as PNG, or leave them out",
-                )
+            refuse_unreadable(names, [row["error"] for row in rows])
             probabilities = np.array([list(row["probabilities"].values()) for row in rows])
             source = sources.FolderImages(np.zeros(len(files), np.int32), self._model.class_names, files)
             predictions = self._predictions(source, np.arange(len(files)), probabilities, names=names)
@@ -180,6 +183,13 @@ class Run:
         settings = self._run.settings
         return predicting.open_model(self.path, self.device, engine=settings.engine, precision=settings.precision)
 
+    @cached_property
+    def _task_model(self) -> "TaskModel":
+        from mslab.report import task_notebook
+
+        settings = self._run.settings
+        return task_notebook.open_model(self.path, self.device, settings.engine, settings.precision)
+
     def _images(self) -> DatasetReport:
         """Check the run's own images. Paths in its config are relative to the folder above runs/, where it started."""
         from mslab.report import validation
@@ -232,6 +242,17 @@ class Run:
             true = classes[images.labels[i]] if labelled else None
             result.append(Prediction(names[i], classes[best], p[classes[best]], p, pictures[row], overlay, true))
         return result
+
+
+def refuse_unreadable(names: Sequence[str], problems: Sequence[str]) -> None:
+    """Raise DatasetError if there is a problem with an image."""
+    if errors := [(one_line(name), text) for name, text in zip(names, problems, strict=True) if text]:
+        raise DatasetError(
+            f"{len(errors)} of {len(names)} images cannot be read.",
+            details=errors,
+            expected="files that MindSpore decodes, such as PNG and JPEG",
+            fix="save them again as PNG, or leave them out",
+        )
 
 
 def as_file(image: Any, path: Path) -> Path:

@@ -16,9 +16,9 @@ from mslab.config.networks import groups, part_of
 from mslab.config.resolve import network_settings
 from mslab.evaluation import temperature
 from mslab.files import replace_atomically
-from mslab.report import fonts
 from mslab.runtime import devices
 from mslab.runtime.tables import HeaderName, cell, empty_table, fold, one_line, plural, render
+from mslab.tasks import fonts
 
 PUBLISHED = {"class_num": 1000, "image_size": 224, "train_data": "train", "val_data": "val"}  # ResNet-50 as published
 

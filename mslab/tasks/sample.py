@@ -4,6 +4,7 @@ sample() opens nothing: the caller hands over pixels that the check has passed. 
 coordinates change; fitted(), augmented(), the crops of key points and the tiles of small things call it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from PIL import Image
 from mslab.tasks.labels import IGNORED, ImageLabels
 
 FILL = (124, 116, 104)  # beyond the border of an image: the mean of ImageNet, so that it is 0 after normalisation
+MOST_PIXELS = 1 << 26  # of a crop before it is resized; a larger one, as around a panorama, is first made smaller
 VISIBLE_PART = 0.2  # of a box; an object of which a crop shows less is ignored: what is left does not show what it is
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
@@ -98,6 +100,10 @@ def resized(
 ) -> np.ndarray:
     left, top, right, bottom = box
     source = Image.fromarray(pixels)
+    factor = math.ceil(math.sqrt((right - left) * (bottom - top) / MOST_PIXELS))
+    if factor > 1:  # the square around a long image would take gigabytes
+        source = source.resize([-(-side // factor) for side in source.size], how)
+        left, top, right, bottom = (round(value / factor) for value in box)
     if left < 0 or top < 0 or right > source.width or bottom > source.height:
         larger = Image.new(source.mode, (right - left, bottom - top), fill)
         larger.paste(source, (-left, -top))

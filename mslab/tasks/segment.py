@@ -170,7 +170,7 @@ class Segment(Task):
         return lambda own: np.asarray(usual.resize(own.size, Image.Resampling.NEAREST))
 
     def draw(self, image: np.ndarray, answer: np.ndarray) -> Image.Image:
-        return draw_mask(image, answer)
+        return draw_mask(image, answer, names=self.names)
 
     def rows(self, answer: np.ndarray) -> list[dict[str, Any]]:
         """class, share of the pixels; of the classes that are there, the largest first, without the ground."""

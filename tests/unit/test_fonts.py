@@ -10,7 +10,8 @@ from fontTools.ttLib import TTCollection
 from matplotlib import get_data_path
 from PIL import Image, features
 
-from mslab.report import fonts, show
+from mslab.report import show
+from mslab.tasks import fonts
 
 DEJAVU = Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 

@@ -4,8 +4,18 @@
 const TEXTS = {
   en: {
     title: "What does the network see?",
-    about: (count, size, source) =>
-      `${source}: ${count} classes, images of ${size} × ${size} pixels. Nothing leaves this server.`,
+    about: (count, size, source, task) =>
+      `${source}: ${count} ${{ keypoints: "key points", multilabel: "tags" }[task] ?? "classes"}, ` +
+      `images of ${size} × ${size} pixels. Nothing leaves this server.`,
+    found: { detect: "Objects, the surest first", segment: "Share of the pixels", keypoints: "Key points and their scores",
+      multilabel: "Probability of each tag" },
+    drawn: "what the network found",
+    nothing_found: "Nothing was found.",
+    counted: { detect: (n) => `${n} object${n === 1 ? "" : "s"}`, segment: (n) => `${n} class${n === 1 ? "" : "es"}`,
+      keypoints: (n) => `${n} object${n === 1 ? "" : "s"}`, multilabel: (n) => `${n} tag${n === 1 ? "" : "s"}` },
+    where: ([x, y]) => `x ${x.toFixed(0)}, y ${y.toFixed(0)}`,
+    given: "given",
+    more_rows: (count) => `${count} more rows`,
     noHeat: "No heat maps: a .mindir or .onnx file contains no layers. Serve a run or a .ckpt file to see them.",
     give: "Images",
     drop: "Drop images here, choose files, or take a picture.",
@@ -36,7 +46,17 @@ const TEXTS = {
   },
   zh: {
     title: "网络看到了什么？",
-    about: (count, size, source) => `${source}：${count} 个类别，图像 ${size} × ${size} 像素。图像不会离开本服务器。`,
+    about: (count, size, source, task) =>
+      `${source}：${count} 个${{ keypoints: "关键点", multilabel: "标签" }[task] ?? "类别"}，` +
+      `图像 ${size} × ${size} 像素。图像不会离开本服务器。`,
+    found: { detect: "目标，最确定的在前", segment: "像素占比", keypoints: "关键点及其得分", multilabel: "各标签的概率" },
+    drawn: "网络找到的内容",
+    nothing_found: "没有找到任何内容。",
+    counted: { detect: (n) => `${n} 个目标`, segment: (n) => `${n} 个类别`, keypoints: (n) => `${n} 个目标`,
+      multilabel: (n) => `${n} 个标签` },
+    where: ([x, y]) => `x ${x.toFixed(0)}，y ${y.toFixed(0)}`,
+    given: "有",
+    more_rows: (count) => `另外 ${count} 行`,
     noHeat: "没有热力图：.mindir 或 .onnx 文件只有计算图，不含各层。训练目录或 .ckpt 文件才有。",
     give: "图像",
     drop: "把图像拖到这里，或选择文件，或拍照。",
@@ -128,30 +148,54 @@ function figure(source, alt, text, className = "") {
   return element("figure", {}, picture, caption);
 }
 
-function table(probabilities) {
-  const row = ([name, probability], index) => {
+// Rows of [name, number from 0 to 1, whether it is bold, text beside it].
+function table(caption, entries, { more = texts.more_rows, shown = percent } = {}) {
+  const row = ([name, number, bold, text = ""]) => {
     const bar = element("div", {});
-    bar.style.width = `${100 * probability}%`;
+    bar.style.width = `${100 * Math.min(1, Math.max(0, number))}%`;
     return element(
       "tr",
-      { className: index === 0 ? "first" : "" },
-      element("th", { scope: "row", dir: "auto" }, plainText(name)),
-      element("td", { className: "number" }, percent(probability)),
+      { className: bold ? "first" : "" },
+      element("th", { scope: "row", dir: "auto" }, plainText(name), text && ` (${text})`),
+      element("td", { className: "number" }, shown(number)),
       element("td", { className: "bar", ariaHidden: "true" }, bar),
     );
   };
-  const rows = Object.entries(probabilities)
-    .sort((a, b) => b[1] - a[1])
-    .map(row);
-  const parts = [element("table", {}, element("caption", {}, texts.probabilities), ...rows.slice(0, FIRST))];
+  const rows = entries.map(row);
+  const parts = [element("table", {}, element("caption", {}, caption), ...rows.slice(0, FIRST))];
   if (rows.length > FIRST) {
     const rest = element("table", {}, ...rows.slice(FIRST));
-    parts.push(element("details", {}, element("summary", {}, texts.more(rows.length - FIRST)), rest));
+    parts.push(element("details", {}, element("summary", {}, more(rows.length - FIRST)), rest));
   }
   return parts;
 }
 
-function card(file, answer) {
+function probabilities(answer) {
+  const entries = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
+  return table(texts.probabilities, entries.map(([name, p], index) => [name, p, index === 0]), { more: texts.more });
+}
+
+// The rows of a network of a task, by its name.
+const ROWS = {
+  detect: (answer) => answer.objects.map((one) => [one.class, one.score, false]),
+  segment: (answer) => answer.classes.map((one) => [one.class, one.share, false]),
+  keypoints: (answer) =>
+    answer.objects.flatMap((one) =>
+      Object.entries(one.points).map(([name, point]) => [name, point[2], false, texts.where(point)]),
+    ),
+  multilabel: (answer) => {
+    const given = new Set(answer.tags.map((one) => one.tag));
+    return Object.entries(answer.probabilities)
+      .sort((a, b) => b[1] - a[1])
+      .map(([name, p]) => [name, p, given.has(name), given.has(name) ? texts.given : ""]);
+  },
+};
+// The score of a key point is the height of a map, and may exceed 1.
+const found = (task, answer) =>
+  table(texts.found[task], ROWS[task](answer), task === "keypoints" ? { shown: (score) => score.toFixed(2) } : {});
+const count = (answer) => (answer.objects ?? answer.classes ?? answer.tags).length;
+
+function card(file, answer, task) {
   const name = plainText(file.name || texts.picture);
   const article = element("article", {}, element("h2", { dir: "auto" }, name));
   if (answer.error) {
@@ -163,13 +207,18 @@ function card(file, answer) {
       const text = texts.heat(plainText(answer.class));
       pictures.append(figure(`data:image/jpeg;base64,${answer.heat}`, text, text, "heat"));
     }
-    article.append(pictures, ...table(answer.probabilities));
+    if (answer.picture) {
+      pictures.append(figure(`data:image/jpeg;base64,${answer.picture}`, texts.drawn, texts.drawn, "drawn"));
+    }
+    const rows = task === "classify" ? probabilities(answer) : found(task, answer);
+    const empty = task !== "classify" && count(answer) === 0 ? [element("p", {}, texts.nothing_found)] : [];
+    article.append(pictures, ...empty, ...(empty.length && task !== "multilabel" ? [] : rows));
   }
   at("results").prepend(article);
   at("clear").hidden = false;
-  return answer.error
-    ? `${name}: ${texts.failed(plainText(answer.error, 200))}`
-    : texts.done(name, plainText(answer.class), percent(answer.probability));
+  if (answer.error) return `${name}: ${texts.failed(plainText(answer.error, 200))}`;
+  if (task !== "classify") return `${name}: ${texts.counted[task](count(answer))}`;
+  return texts.done(name, plainText(answer.class), percent(answer.probability));
 }
 
 const TRIES = 30; // while the server has no place for a request
@@ -177,12 +226,13 @@ const TRIES = 30; // while the server has no place for a request
 // The body is the image only: its file name is not sent.
 async function ask(file) {
   try {
-    const limit = (await about).limits.bytes;
+    const { limits, task } = await about;
+    const limit = limits.bytes;
     if (file.size > limit) return { error: texts.large(limit >> 20) };
     const headers = { "Content-Type": "application/octet-stream", "Accept-Language": lang };
     for (let left = TRIES; ; left -= 1) {
       try {
-        return (await load("predict?heat=1", { method: "POST", headers, body: file })).images[0];
+        return (await load(`predict?${task === "classify" ? "heat" : "draw"}=1`, { method: "POST", headers, body: file })).images[0];
       } catch (error) {
         if (!error.wait || left <= 1) throw error;
         status(texts.busy);
@@ -203,7 +253,9 @@ function take(files) {
   for (const file of files) {
     queue = queue.then(async () => {
       status(texts.looking(left));
-      const text = card(file, await ask(file));
+      const answer = await ask(file);
+      const task = answer.error ? "" : (await about).task;
+      const text = card(file, answer, task);
       left -= 1;
       status(left ? texts.looking(left) : text);
     });
@@ -267,8 +319,13 @@ document.documentElement.lang = lang === "zh" ? "zh-Hans" : "en";
 for (const node of document.querySelectorAll("[data-text]")) node.textContent = texts[node.dataset.text];
 about.then(
   (served) => {
-    at("about").textContent = texts.about(served.class_names.length, served.image_size, plainText(served.source));
-    at("no-heat").hidden = served.heat_maps;
+    at("about").textContent = texts.about(
+      served.class_names.length,
+      served.image_size,
+      plainText(served.source),
+      served.task,
+    );
+    at("no-heat").hidden = served.heat_maps || served.task !== "classify";
   },
   (error) => status(error.message),
 );

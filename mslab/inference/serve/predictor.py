@@ -18,6 +18,7 @@ import numpy as np
 from mslab.check.formats import name_of
 from mslab.check.images import too_small
 from mslab.check.pool import Worker, cores
+from mslab.config.tasks import CLASSIFY
 from mslab.data import augment
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import predicting
@@ -41,6 +42,9 @@ class Predictor:
     onnxruntime has several threads, whose images it computes together; other engines have one.
     """
 
+    empty: dict[str, Any] = EMPTY  # the answer about an image without one
+    picture = "heat"  # what a request has to ask for
+
     def __init__(self, model: predicting.Model, folder: Path) -> None:
         together = model.runner.engine.name == "onnxruntime"
         if together:
@@ -50,7 +54,11 @@ class Predictor:
         self.resize = self.resize or size
         transforms = augment.eval_transforms(size, mean, std, self.resize, mode)
         self.transforms = transforms[1:]  # without the first, which decodes
-        self.threads = ThreadPoolExecutor(MOST if together else 1, "images")
+        self.prepare(MOST if together else 1)
+
+    def prepare(self, threads: int) -> None:
+        """Make what requests share: threads for the network, and those and the processes that decode."""
+        self.threads = ThreadPoolExecutor(threads, "images")
         self.decoders = ThreadPoolExecutor(DECODERS, "decoding")
         self.transforming, self.changing = threading.Lock(), threading.Lock()
         self.idle: list[Worker] = []
@@ -80,6 +88,15 @@ class Predictor:
                 if images is None or own is images:
                     worker.process.kill()
 
+    def about(self) -> dict[str, Any]:
+        """Facts about the network, for the page and for scripts."""
+        return {
+            "task": CLASSIFY,
+            "class_names": self.model.class_names,
+            "image_size": self.model.info["image_size"],
+            "heat_maps": self.model.heat_map is not None,
+        }
+
     def warm_up(self) -> None:
         """Compile what the first request would wait for; heat maps wait for a request that asks for one."""
         size = self.model.info["image_size"]
@@ -88,12 +105,13 @@ class Predictor:
     async def answers(self, images: list[bytes], heat: bool) -> list[dict[str, Any]]:
         """For each image: class, probability, probabilities, error, heat (a JPEG in base64, if requested).
 
-        Raises HTTPError if an image has too many pixels. One image of a request at a time waits for being decoded, so
+        `heat`: of a network of a task, whether the picture with what was found is requested. Raises HTTPError if an
+        image has too many pixels. One image of a request at a time waits for being decoded, so
         that a request with many does not stop one with few.
         """
         loop, turn, left = asyncio.get_running_loop(), asyncio.Lock(), DECODING_SECONDS
 
-        def decode(position: int) -> np.ndarray:
+        def decode(position: int) -> Any:
             nonlocal left
             start = time.monotonic()
             try:
@@ -113,8 +131,8 @@ class Predictor:
                 try:
                     x = await loop.run_in_executor(self.decoders, decode, position)
                 except NoAnswer as reason:
-                    return EMPTY | {"error": str(reason)}
-            return EMPTY | await loop.run_in_executor(self.threads, self.classify, x, heat)
+                    return self.empty | {"error": str(reason)}
+            return self.empty | await loop.run_in_executor(self.threads, self.classify, x, heat)
 
         tasks = [asyncio.ensure_future(one(position)) for position in range(len(images))]
         try:
@@ -124,7 +142,7 @@ class Predictor:
                 task.cancel()
             self.kill(images)
 
-    def network_input(self, images: list[bytes], position: int, left: float) -> np.ndarray:
+    def network_input(self, images: list[bytes], position: int, left: float) -> Any:
         """One of the images, decoded and preprocessed as in evaluation: normalised float32 (1, 3, S, S).
 
         Raises NoAnswer, and HTTPError if it has too many pixels. `left`: seconds for decoding.
@@ -152,10 +170,14 @@ class Predictor:
             if problem := too_small(width, height, self.resize):
                 raise NoAnswer(f"small: {problem}")
             with self.transforming:  # one at a time bounds the memory
-                x = np.fromfile(facts["copy"], np.uint8)[-3 * width * height :].reshape(height, width, 3)
-                for transform in self.transforms:
-                    x = transform(x)
-        return x[None]
+                pixels = np.fromfile(facts["copy"], np.uint8)[-3 * width * height :].reshape(height, width, 3)
+                return self.prepared(pixels)
+
+    def prepared(self, pixels: np.ndarray) -> Any:
+        """What classify() takes of an image, uint8 (H, W, 3): here normalised float32 (1, 3, S, S)."""
+        for transform in self.transforms:
+            pixels = transform(pixels)
+        return pixels[None]
 
     def ask(self, images: list[bytes], file: Path, seconds: float) -> dict[str, Any]:
         """A worker's facts about the image, which it has decoded, or the reason why not. `images`: of the request."""
@@ -187,7 +209,7 @@ class Predictor:
                 worker.stop()
         return Worker()
 
-    def classify(self, x: np.ndarray, heat: bool) -> dict[str, Any]:
+    def classify(self, x: Any, heat: bool) -> dict[str, Any]:
         """The answer for one preprocessed image, normalised float32 (1, 3, S, S)."""
         logits = self.model.logits(x)[0]
         if not np.isfinite(logits).all():  # JSON cannot represent it

@@ -1,4 +1,4 @@
-"""`mslab serve`: a page and an endpoint that classify images on this machine; nothing leaves it.
+"""`mslab serve`: a page and an endpoint that answer about images on this machine; nothing leaves it.
 
 `App.__call__` handles every request from start to end: the answer, headers, the log line. Refusals are MslabErrors with
 a status; the client gets what happened, expected and fix as JSON.
@@ -26,6 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mslab.config import language
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import MslabError
 from mslab.escaping import escape_control, quoted
 from mslab.inference.serve import zh
@@ -82,14 +83,10 @@ def run(
                 "requests are not encrypted; browsers allow the camera at http://127.0.0.1 only",
                 host,
             )
-        from mslab.inference import predicting
-        from mslab.inference.serve.predictor import Predictor
-
-        model = predicting.open_model(source, device, 1, engine=engine, precision=precision)
         with (
             Repeats() as repeats,
             tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder,
-            Predictor(model, Path(folder)) as predictor,
+            open_predictor(source, Path(folder), device, engine, precision) as predictor,
         ):
             predictor.threads.submit(predictor.warm_up).result()
             Connection.most = possible_connections()
@@ -108,6 +105,19 @@ def run(
                 backlog=max(1, Connection.most // 3),  # several times that many are accepted before others are closed
             )
             Server(config, predictor, listener, repeats, addresses).run(sockets=[listener])
+
+
+def open_predictor(source: Path, folder: Path, device: str, engine: str, precision: str) -> "Predictor":
+    """The network behind the page. Raises what predicting.open_model raises."""
+    from mslab.inference import predicting, task_predicting
+    from mslab.inference.serve.predictor import Predictor
+    from mslab.inference.serve.task_predictor import TaskPredictor
+
+    opening: dict[str, Any] = {"device": device, "batch": 1, "engine": engine, "precision": precision}
+    weights = predicting.read_weights(source)
+    if weights and weights.task != CLASSIFY:
+        return TaskPredictor(task_predicting.open_model(weights, **opening), folder)
+    return Predictor(predicting.open_model(weights or source, **opening), folder)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -223,12 +233,10 @@ class App:
         return Response(self.pages[path], media_type=TYPES[Path(PAGES[path]).suffix])
 
     def about(self) -> dict[str, Any]:
-        """Facts for the page and for scripts: source, classes, image size, limits."""
+        """Facts for the page and for scripts: source, task, classes, image size, limits."""
         return {
             "source": self.source,
-            "class_names": self.predictor.model.class_names,
-            "image_size": self.predictor.model.info["image_size"],
-            "heat_maps": self.predictor.model.heat_map is not None,
+            **self.predictor.about(),
             "limits": {
                 "bytes": BODY,
                 "images": IMAGES,
@@ -247,7 +255,8 @@ class App:
             images = await self.uploads.receive(upload, request)
             self.require_place(address)
             self.waiting.append(address)
-            work = asyncio.ensure_future(self.predictor.answers(images, request.query_params.get("heat") == "1"))
+            picture = request.query_params.get(self.predictor.picture) == "1"
+            work = asyncio.ensure_future(self.predictor.answers(images, picture))
             gone = asyncio.ensure_future(disconnected(request))
             try:
                 await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)

@@ -107,11 +107,13 @@ def width(text: str, size: float) -> float:
     return sum(font.getlength(word) for word, font in pieces(text, size))
 
 
-def write(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: float, fill: str) -> None:
-    """Draw a line of text; `at`: its upper left corner."""
+def write(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: float, fill: Any, edge: int = 0) -> None:
+    """Draw a line of text; `at`: its upper left corner; `edge`: pixels of black around it."""
     x, y = at
     fonts = list(pieces(text, size))
     base = y + max((font.getmetrics()[0] for _, font in fonts), default=0)
     for word, font in fonts:
-        draw.text((x, base), word, fill=fill, font=font, anchor="ls")  # all words on one line
+        draw.text(
+            (x, base), word, fill, font, anchor="ls", stroke_width=edge, stroke_fill=(0, 0, 0) if edge else None
+        )  # all words on one line
         x += font.getlength(word)
