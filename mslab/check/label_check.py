@@ -29,8 +29,8 @@ def check_labels(
 ) -> LabelReport:
     """Read the labels, load every image, apply every rule. `task`: one of TASKS; by default all that have labels.
 
-    `val`: then `root` has the training images, and `val` those for validation. Raises DatasetError if there are no such labels. On Ctrl-C the KeyboardInterrupt has the incomplete report as
-    `.report`.
+    `val`: then `root` has the training images, and `val` those for validation. Raises DatasetError if there are no
+    such labels. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
     root = paths.path_of(root, DatasetError, EXPECTED, lambda: "the path of that folder")
     places = find_labels(root) if val is None else {"train": place_of(root, "train"), "val": place_of(val, "val")}

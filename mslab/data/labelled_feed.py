@@ -1,6 +1,6 @@
 """Images with labels of a task -> batches. What a batch's labels are for classification, targets are here: one array.
 
-An image is decoded, cut into the task's parts, and each part is augmented or fitted together with its labels. Everything
+An image is decoded, cut into the task's parts, and each part is augmented or fitted together with its labels. What is
 random depends on seed, epoch and part only: batches are equal with any number of threads.
 """
 
@@ -33,14 +33,14 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 def pixels_of(content: bytes) -> np.ndarray:
-    """The image as it is stored, uint8 (H, W, 3): EXIF's orientation is not applied, since labels are of these pixels."""
+    """The image as it is stored, uint8 (H, W, 3): not turned as EXIF says, since labels are of these pixels."""
     with open_image(io.BytesIO(content)) as image:
         return np.asarray(image.convert("RGB"))
 
 
 @dataclass
 class LabelledImages:
-    """The images of one split that have labels for a task, decoded when they are asked for, and kept if `keep` is set."""
+    """The images of one split that have labels for a task, decoded when asked for, and kept if `keep` is set."""
 
     labels: Sequence[ImageLabels]
     folder: Path  # of the images

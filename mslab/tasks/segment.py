@@ -108,9 +108,10 @@ class Segment(Task):
         """Each plane of logits is enlarged, then the bars beside the image are cut off and it gets its size."""
         left, top, right, _ = square_of(*size)
         scale = side / (right - left)
-        box = (-left * scale, -top * scale, (size[0] - left) * scale, (size[1] - top) * scale)
+        ends = (-left * scale, -top * scale, (size[0] - left) * scale, (size[1] - top) * scale)
+        x, y, far, low = (min(max(end, 0.0), float(side)) for end in ends)
         mask = Image.fromarray(decode(outputs[0], (side, side), stride))
-        return np.asarray(mask.resize(size, Image.Resampling.NEAREST, tuple(min(max(v, 0), side) for v in box)))
+        return np.asarray(mask.resize(size, Image.Resampling.NEAREST, (x, y, far, low)))
 
     def truth(self, sample: Sample) -> np.ndarray:
         assert sample.mask is not None
