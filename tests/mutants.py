@@ -918,7 +918,7 @@ MUTANTS = [
     Mutant(
         "the temperature is in best.ckpt",
         "mslab/runs/folder.py",
-        '({"temperature": fitted["temperature"]} if fitted else {})',
+        '({"temperature": fitted["temperature"]} if (fitted := figures.get("calibration")) else {})',
         "{}",
         "test_calibrate",
     ),

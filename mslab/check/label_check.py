@@ -49,6 +49,8 @@ def check_labels(
         others = ", ".join(tasks_of([read_split(place)[0] for place in places.values()])) or "none"
         what = f"{root} has no labels for {task}; it has some for: {others}."
         raise DatasetError(what, expected=EXPECTED, fix="--task with one of these, or add the labels")
+    if val is not None and task == "segment" and not next(iter(read.values()))[0].categories:
+        raise nameless(Path(places["train"].images).parent)
     splits = {name: split_of(name, root, place) for name, place in places.items()}
     report = LabelReport(root, splits, tasks=(task,) if task else tasks)
     report.places = {name: place.of_task(task) for name, place in places.items()}
@@ -70,6 +72,14 @@ def check_labels(
 def unlabelled(root: Path) -> DatasetError:
     fix = "mslab data import FOLDER --format voc, yolo or labelme brings others into this form"
     return DatasetError(f"{root} has no labels of boxes, masks, key points or tags.", expected=EXPECTED, fix=fix)
+
+
+def nameless(folder: Path) -> DatasetError:
+    return DatasetError(
+        f"{folder} has masks, and no names of their classes.",
+        expected="classes.txt, a line for each class from 1 on, beside the masks' folder or in the folder around it",
+        fix=f"write the names into {folder / 'classes.txt'}",
+    )
 
 
 def place_of(folder: str | Path, split: str) -> LabelFiles:

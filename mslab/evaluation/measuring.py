@@ -132,9 +132,8 @@ def refuse_incomplete(weights: Checkpoint) -> None:
         raise CheckpointError(
             f"{weights.path} is of task {weights.task}, and this takes networks of classes.",
             expected="a network that classifies",
-            fix="for its figures: mslab eval, for its answers: mslab predict; "
-            + command("transfer", "CONFIG", "--backbone", weights.path)
-            + "    puts a head of classes on its backbone",
+            fix=f"{command('eval', weights.path, '--data', 'FOLDER')}    measures it on labelled images\n"
+            f"{command('transfer', 'CONFIG', '--backbone', weights.path)}    puts a head of classes on its backbone",
         )
     if f"{checkpoint.HEAD}weight" not in weights.head:
         weights.check()  # names the tensors that nothing explains: one may be a head

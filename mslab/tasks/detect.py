@@ -12,7 +12,7 @@ boxes alike, and take far fewer steps. Of two centres in one cell the smaller ob
 have the same class, it alone is found.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import mindspore as ms
@@ -135,15 +135,21 @@ def take(found: Detections, chosen: np.ndarray) -> Detections:
     return Detections(found.boxes[chosen], found.scores[chosen], found.classes[chosen])
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float) -> np.ndarray:
-    """Indices of the boxes that no surer box of their class overlaps by more than the threshold, the surest first."""
-    order, kept = np.argsort(-scores, kind="stable"), []
-    pairs = (overlaps(boxes, boxes) > threshold) & (classes[:, None] == classes)
+def suppress(
+    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float, most: int = MOST
+) -> np.ndarray:
+    """Indices of the boxes that no surer box of their class overlaps by more than the threshold, the surest first.
+
+    At most `most`. Row by row: the boxes of all tiles together may be many thousands.
+    """
+    kept: list[int] = []
     gone = np.zeros(len(boxes), bool)
-    for i in order:
+    for i in np.argsort(-scores, kind="stable"):
         if not gone[i]:
             kept.append(i)
-            gone |= pairs[i]
+            if len(kept) == most:
+                break
+            gone |= (overlaps(boxes[i : i + 1], boxes)[0] > threshold) & (classes == classes[i])
     return np.array(kept, int)
 
 
@@ -159,7 +165,7 @@ def joined(
     both = Detections(
         boxes, np.concatenate([own.scores for own in found]), np.concatenate([own.classes for own in found])
     )
-    return take(both, suppress(*both[:3], tile_predictions_nms_thresh)[:box_detections_per_img])
+    return take(both, suppress(*both[:3], tile_predictions_nms_thresh, box_detections_per_img))
 
 
 def truth(sample: Sample) -> Detections:
@@ -200,10 +206,10 @@ class Detect(Task):
     def target(self, sample: Sample, stride: int) -> np.ndarray:
         return target(sample, len(self.names), stride)
 
-    def head(self, targets: Sequence[np.ndarray]) -> MapHead:
+    def head(self, targets: Iterable[np.ndarray]) -> MapHead:
         return head(len(self.names))
 
-    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
+    def loss(self, targets: Iterable[np.ndarray], weighted_loss: int) -> nn.Cell:
         return DetectLoss()
 
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:
@@ -234,17 +240,16 @@ class Detect(Task):
     def truth(self, sample: Sample) -> Detections:
         return truth(sample)
 
-    def figures(self, answers: Sequence[Detections], truths: Sequence[Detections]) -> Figures:
+    def figures(self, answers: Iterable[Detections], truths: Iterable[Detections]) -> Figures:
         options = self.info["options"]
         kind, threshold = options["validation_metric_type"], options["validation_iou_threshold"]
         figures = measure(list(answers), list(truths), len(self.names), kind, threshold)
         return {self.measure: float("nan")} | figures
 
-    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], Detections]:
+    def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], Detections]:
         """The mean box of each class, as a share of the image, the frequent classes surer."""
-        shares = [own.boxes / np.array(own.size * 2, np.float32) for own in samples]
-        boxes, classes = np.concatenate(shares), np.concatenate([own.classes for own in samples])
-        kept = ~np.concatenate([own.ignored for own in samples])
+        rows = [(own.boxes / np.array(own.size * 2, np.float32), own.classes, ~own.ignored) for own in samples]
+        boxes, classes, kept = map(np.concatenate, zip(*rows, strict=True))
         there = np.unique(classes[kept])
         mean = np.array([boxes[kept & (classes == label)].mean(0) for label in there]).reshape(-1, 4)
         score = np.array([(classes[kept] == label).mean() for label in there])

@@ -8,7 +8,7 @@ Targets are float32 (N, K, h, w), a Gaussian around each point, -1 all over for 
 are maps (N, K, h, w), without a sigmoid.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import mindspore as ms
@@ -127,7 +127,8 @@ class Keypoints(Task):
     @classmethod
     def record(cls, labels: LabelSet, settings: Mapping[str, Any]) -> dict[str, Any]:
         lines = next((category.skeleton for category in labels.categories if category.points), ())
-        return super().record(labels, settings) | {"skeleton": [list(pair) for pair in lines]}
+        own, points = super().record(labels, settings), range(len(labels.names(cls.name)))
+        return own | {"skeleton": [[i, j] for i, j in lines if i in points and j in points]}
 
     def parts(self, labels: ImageLabels, size: tuple[int, int]) -> list[Part]:
         """A square around each object."""
@@ -148,10 +149,10 @@ class Keypoints(Task):
     def target(self, sample: Sample, stride: int) -> np.ndarray:
         return target(sample, stride)
 
-    def head(self, targets: Sequence[np.ndarray]) -> MapHead:
+    def head(self, targets: Iterable[np.ndarray]) -> MapHead:
         return head(len(self.names))
 
-    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
+    def loss(self, targets: Iterable[np.ndarray], weighted_loss: int) -> nn.Cell:
         return PointLoss()
 
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:
@@ -173,11 +174,12 @@ class Keypoints(Task):
         own = objects(sample)
         return Points(sample.points[own], sample.boxes[own])
 
-    def figures(self, answers: Sequence[Points], truths: Sequence[Points]) -> Figures:
+    def figures(self, answers: Iterable[Points], truths: Iterable[Points]) -> Figures:
+        answers, truths = list(answers), list(truths)
         found, there = ([points for image in images for points in image.points] for images in (answers, truths))
         return dict(measure(found, there, np.concatenate([image.boxes for image in truths])))
 
-    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], Points]:
+    def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], Points]:
         """The mean position of each point in the box."""
         points, boxes = (np.concatenate(values) for values in zip(*map(self.truth, samples), strict=True))
         sides = boxes[:, None, 2:] - boxes[:, None, :2]

@@ -4,7 +4,7 @@ The network is ResNet50 with resnet50_head(number of tags), as for classes; loss
 Targets are the tags, float32 (N, T); outputs are logits (N, T).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import mindspore as ms
@@ -103,11 +103,11 @@ class Multilabel(Task):
         assert sample.tags is not None
         return sample.tags.astype(np.float32)
 
-    def head(self, targets: Sequence[np.ndarray]) -> nn.Cell:
+    def head(self, targets: Iterable[np.ndarray]) -> nn.Cell:
         raise NotImplementedError  # resnet50_head, as for classes
 
-    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
-        return TagLoss(positive_weights(np.stack(targets), weighted_loss))
+    def loss(self, targets: Iterable[np.ndarray], weighted_loss: int) -> nn.Cell:
+        return TagLoss(positive_weights(np.stack(list(targets)), weighted_loss))
 
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         """Of the tags, those on whose side of 0.5 the probability is."""
@@ -122,13 +122,13 @@ class Multilabel(Task):
         assert sample.tags is not None
         return sample.tags
 
-    def figures(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Figures:
+    def figures(self, answers: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> Figures:
         """With the recorded thresholds; in training, with the best ones for these images, which they contain."""
-        p, tags = np.stack(answers), np.stack(truths)
+        p, tags = np.stack(list(answers)), np.stack(list(truths))
         thresholds = best_thresholds(p, tags) if self.thresholds is None else self.thresholds
         return measure(p, tags, thresholds) | {"tag_thresholds": [float(value) for value in thresholds]}
 
-    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], np.ndarray]:
+    def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], np.ndarray]:
         """How frequent each tag is."""
         shares = np.stack([self.truth(own) for own in samples]).mean(0)
         return lambda own: shares

@@ -33,7 +33,10 @@ def head(counts: np.ndarray) -> MapHead:
 
 def class_counts(targets: Iterable[np.ndarray], class_num: int) -> np.ndarray:
     """Cells of each class in all targets, int64 (C,); IGNORED ones are not counted."""
-    return np.sum([np.bincount(target.ravel(), minlength=IGNORED + 1)[:class_num] for target in targets], 0)
+    total = np.zeros(class_num, np.int64)
+    for target in targets:
+        total += np.bincount(target.ravel(), minlength=IGNORED + 1)[:class_num]
+    return total
 
 
 def target(sample: Sample, class_num: int, stride: int) -> np.ndarray:
@@ -73,7 +76,7 @@ def confusion(mask: np.ndarray, predicted: np.ndarray, class_num: int) -> np.nda
 
 def measure(confusions: Iterable[np.ndarray]) -> dict[str, float]:
     """Mean IoU over the classes that are there, in truth or prediction, and the share of correct pixels."""
-    matrix = np.sum(list(confusions), 0)
+    matrix = np.asarray(sum(confusions))
     hits, union = np.diag(matrix), matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
     there = union > 0
     if not there.any():
@@ -90,10 +93,10 @@ class Segment(Task):
     def target(self, sample: Sample, stride: int) -> np.ndarray:
         return target(sample, self.outputs, stride)
 
-    def head(self, targets: Sequence[np.ndarray]) -> MapHead:
-        return head(class_counts(targets, self.outputs) if len(targets) else np.ones(self.outputs, int))
+    def head(self, targets: Iterable[np.ndarray]) -> MapHead:
+        return head(class_counts(targets, self.outputs))
 
-    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
+    def loss(self, targets: Iterable[np.ndarray], weighted_loss: int) -> nn.Cell:
         return SegmentLoss()
 
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:
@@ -117,11 +120,11 @@ class Segment(Task):
         assert sample.mask is not None
         return sample.mask
 
-    def figures(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Figures:
+    def figures(self, answers: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> Figures:
         pairs = zip(truths, answers, strict=True)
         return dict(measure(confusion(there, found, self.outputs) for there, found in pairs))
 
-    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], np.ndarray]:
+    def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], np.ndarray]:
         """The most frequent class at each position."""
         totals = np.zeros((self.outputs, COARSE, COARSE), int)
         for own in samples:

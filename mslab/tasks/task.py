@@ -5,7 +5,7 @@ square that the network takes, and has one target; the outputs of all parts toge
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -79,11 +79,11 @@ class Task(ABC):
         """What the network has to answer for a fitted part, one array."""
 
     @abstractmethod
-    def head(self, targets: Sequence[np.ndarray]) -> "nn.Cell":
+    def head(self, targets: Iterable[np.ndarray]) -> "nn.Cell":
         """A new MapHead. `targets`: of all training images; none in a network whose weights are loaded afterwards."""
 
     @abstractmethod
-    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> "nn.Cell":
+    def loss(self, targets: Iterable[np.ndarray], weighted_loss: int) -> "nn.Cell":
         """(outputs, targets) -> mean loss float32 (). `targets`: of all training images."""
 
     @abstractmethod
@@ -106,15 +106,17 @@ class Task(ABC):
         """The labels of an image, in the form of an answer."""
 
     @abstractmethod
-    def figures(self, answers: Sequence[Any], truths: Sequence[Any]) -> Figures:
-        """The figures over all images. `measure` is among them; NaN where nothing was to be found."""
+    def figures(self, answers: Iterable[Any], truths: Iterable[Any]) -> Figures:
+        """The figures over all images, each of which is taken once. `measure` is among them; NaN where nothing was to
+        be found.
+        """
 
     def shown(self, answer: Any) -> Any:
         """What a person gets of an answer: in detect, without the boxes that only the measure needs."""
         return answer
 
     @abstractmethod
-    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], Any]:
+    def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], Any]:
         """The best answer of someone who sees no image: a function of an image's labels, of which it takes the size
         and, in keypoints, the boxes. `samples`: training images.
         """

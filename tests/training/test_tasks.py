@@ -92,7 +92,7 @@ def test_a_backbone_of_classes_is_transferred_exactly_and_stays_while_it_is_froz
 def test_a_network_is_trained_further(task, config, inside):
     first = Path(mslab.train(config(task, epochs=1), name="first").run)
     second = Path(
-        start.train_incremental(config(task, epochs=1, lr_init=1e-9, lr_max=1e-9, lr_end=0), first, name="second").run
+        start.incremental(config(task, epochs=1, lr_init=1e-9, lr_max=1e-9, lr_end=0), first, name="second").run
     )
     before, after = tensors(first), tensors(second)
     for name in before:
