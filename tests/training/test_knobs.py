@@ -320,16 +320,17 @@ def boxes(config):
     labels = LabelSet(categories=(Category("a"), Category("b")))
     task, rng = task_of(class_of("detect").record(labels, config.model_dump())), np.random.default_rng(0)
     parts = task.parts(ImageLabels(""), (64, 48))
-    outputs = [rng.normal(0, [[[s]] for s in (3, 3, 0.3, 0.3, 0.3, 0.3)], (6, 8, 8)) for _ in parts]
+    means, spreads = np.array([[0, 0, 1, 1, 0.5, 0.5], [3, 3, 0.3, 0.3, 0.3, 0.3]])[..., None, None]
+    outputs = [rng.normal(means, spreads, (6, 8, 8)) for _ in parts]  # log-sizes of about 1: boxes of 11 pixels
     answer = task.answer(outputs, parts, (64, 48), 32, 4)
-    there = Detections(answer.boxes[:4] + 1, np.ones(4), answer.classes[:4], np.zeros(4, bool))
+    there = Detections(answer.boxes[:3] + 1, np.ones(3), answer.classes[:3], np.zeros(3, bool))
     return [values.tolist() for values in task.shown(answer)[:3]], task.figures([answer], [there])
 
 
 OF_BOXES = {"task": "detect"}
 TILED = OF_BOXES | {"tile_grid_size": [2, 2]}
 BOXES = {
-    "box_score_thresh": (0.6, OF_BOXES),
+    "box_score_thresh": (0.99, OF_BOXES),
     "nms_iou_thresh": (0.1, OF_BOXES),
     "box_detections_per_img": (3, OF_BOXES),
     "tile_grid_size": ([2, 2], OF_BOXES),
