@@ -33,6 +33,8 @@ def check_labels(
     such labels. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
     root = paths.path_of(root, DatasetError, EXPECTED, lambda: "the path of that folder")
+    if val is not None and root.is_absolute() != Path(val).is_absolute():  # both are shown below one folder
+        root, val = (Path(os.path.abspath(folder)) for folder in (root, val))  # noqa: PTH100  (links are not resolved)
     places = find_labels(root) if val is None else {"train": place_of(root, "train"), "val": place_of(val, "val")}
     if not places:
         raise unlabelled(root)
@@ -42,7 +44,7 @@ def check_labels(
             expected="images for validation that are not trained on: train/ and val/, or COCO's files of both",
             fix="name the two folders, such as train_data=FOLDER/train val_data=FOLDER/val",
         )
-    root = root if val is None else common_folder(root, Path(val))
+    root = root if val is None else Path(os.path.commonpath([root, val]))
     read = {name: read_split(place.of_task(task)) for name, place in places.items()}
     tasks = tasks_of([labels for labels, _ in read.values()])
     if task and task not in tasks and not any(problems for _, problems in read.values()):
@@ -92,13 +94,6 @@ def place_of(folder: str | Path, split: str) -> LabelFiles:
     if place is None:
         raise unlabelled(folder)
     return place
-
-
-def common_folder(*folders: Path) -> Path:
-    """The folder that contains all of these, as they are written where that is possible."""
-    if len({folder.is_absolute() for folder in folders}) > 1:
-        folders = tuple(Path(os.path.abspath(folder)) for folder in folders)  # noqa: PTH100  (links are not resolved)
-    return Path(os.path.commonpath(folders))
 
 
 def tasks_of(sets: list[LabelSet]) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mslab.errors import ConfigError
+
 CLASSIFY = "classify"
 MAPS = ("detect", "segment", "keypoints")  # whose head is on the feature pyramid, which only model.py's ResNet has
 TASKS = (*MAPS, "multilabel")  # beside classify
@@ -26,3 +28,13 @@ def measure(settings: Any) -> str:
     if settings.task == "detect":
         return "coco_map" if settings.validation_metric_type == "coco" else "voc_map"
     return {CLASSIFY: "accuracy", "segment": "miou", "keypoints": "pck", "multilabel": "map"}[settings.task]
+
+
+def refuse(settings: Any, what: str) -> None:
+    """Raise ConfigError unless the settings are of classification."""
+    if settings.task != CLASSIFY:
+        raise ConfigError(
+            f"{what} is for networks of classes, and {settings.said_by('task')} sets {settings.task}.",
+            expected=f"task: {CLASSIFY}",
+            fix="mslab train CONFIG lr_max=0.01    and others: the figures of a few epochs show which value is good",
+        )

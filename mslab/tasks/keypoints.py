@@ -25,6 +25,7 @@ from mslab.tasks.task import Figures, Part, Task
 
 SIGMA = 1.5  # cells; Xiao et al. have 2 on maps twice as large
 MARGIN = 1.25  # of the crop's side to the longer one of the box; Xiao et al.'s
+MOST_SIDE = 4096  # pixels of a crop, which the network sees smaller yet
 PCK = 0.2  # of the longer side of the box, within which a point is correct (Yang & Ramanan 2013)
 
 
@@ -139,7 +140,7 @@ class Keypoints(Task):
         return [Part(crop_box(np.array([0, 0, *size])))]
 
     def cut(self, sample: Sample, part: Part) -> Sample:
-        own, side = slice(part.number, part.number + 1), part.box[2] - part.box[0]
+        own, side = slice(part.number, part.number + 1), min(part.box[2] - part.box[0], MOST_SIDE)
         if part.number >= 0:
             sample = Sample(
                 sample.image, sample.boxes[own], sample.classes[own], sample.ignored[own], sample.points[own]

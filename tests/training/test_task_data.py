@@ -13,6 +13,7 @@ from PIL import Image
 from task_runs import draw, task_settings
 
 import mslab
+from mslab.check.label_check import check_labels
 from mslab.check.training_data import check_or_raise
 from mslab.config import load_settings
 from mslab.data import labelled_feed
@@ -20,6 +21,7 @@ from mslab.errors import DatasetError
 from mslab.evaluation import measuring
 from mslab.runtime.workers import ALONE
 from mslab.tasks import sample as samples
+from mslab.tasks.labels import ImageLabels
 from mslab.training import build
 
 
@@ -121,6 +123,31 @@ def test_a_split_in_which_the_task_finds_nothing_is_refused(tmp_path):
     file = tmp_path / "train" / "tags.csv"
     file.write_text(file.read_text().replace(",1", ",0"))
     assert "no image has a tag" in refusal(tmp_path, "multilabel")
+
+
+def test_a_report_of_another_task_is_refused(tmp_path, inside):
+    data_set(tmp_path)
+    report = check_labels(tmp_path / "train", "detect", val=tmp_path / "val")
+    with pytest.raises(DatasetError) as caught:
+        mslab.train(task_settings(tmp_path, "segment", class_num=2), report=report)
+    assert "was checked for detect, the config says task: segment" in str(caught.value)
+
+
+@pytest.mark.parametrize("absolute", [("train",), ("val",), ("train", "val"), ()], ids=str)
+def test_paths_may_be_relative_or_not(absolute, tmp_path, inside):
+    data_set(inside / "here" / "data")
+    paths = {
+        f"{name}_data": str(inside / "here" / "data" / name) if name in absolute else f"data/{name}"
+        for name in ("train", "val")
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(inside / "here")
+        assert len(feed_of(tmp_path, "segment", **paths).train_parts) == 4
+        patch.chdir(inside / "here" / "data" / "train")
+        paths = {
+            key: value.replace("data/", "../") if value.startswith("data/") else value for key, value in paths.items()
+        }
+        assert len(feed_of(tmp_path, "segment", **paths).train_parts) == 4
 
 
 def test_one_folder_cannot_be_trained_and_validated_on(tmp_path):
@@ -230,6 +257,8 @@ def test_masks_of_objects_give_the_targets_of_a_picture_of_classes(tmp_path):
             row["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
         shutil.copytree(tmp_path / split / "images", tmp_path / "regions" / split / "images")
         write(tmp_path / "regions" / split, document)
+        for number, file in enumerate(sorted((tmp_path / split / "masks").iterdir())):
+            mask(file, {(2 + number, 3, 12 + number, 11): 1, (20, 10 + number, 32, 19 + number): 2})
     equal_targets(feed_of(tmp_path, "segment"), feed_of(tmp_path / "regions", "segment"))
 
 
@@ -283,7 +312,7 @@ assert (found.image == 9).any() and (found.mask == 1).any() and (found.mask == 2
 def test_large_squares_are_filled_as_small_ones(monkeypatch):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (120, 480, 3), np.uint8)
-    whole = samples.Sample(pixels, *[np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0,), (0, 0, 3))])
+    whole = samples.sample(pixels, ImageLabels("x"))
     expected = samples.fitted(whole, 64).image.astype(int)
     monkeypatch.setattr(samples, "LARGE", 1)
     found = samples.fitted(whole, 64).image.astype(int)
