@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +21,10 @@ from mslab.data import labelled_feed
 from mslab.errors import DatasetError
 from mslab.evaluation import measuring
 from mslab.runtime.workers import ALONE
+from mslab.tasks import keypoints
 from mslab.tasks import sample as samples
 from mslab.tasks.labels import ImageLabels
+from mslab.tasks.registry import task_of
 from mslab.training import build
 
 
@@ -307,6 +310,25 @@ assert (found.image == 9).any() and (found.mask == 1).any() and (found.mask == 2
 """
     done = within(1500, script)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1), (7, 5), (33, 47)])
+def test_a_mask_of_every_shape_comes_back(size):
+    task = task_of({"task": "segment", "class_names": ["a", "b"]})
+    found = task.answer([np.zeros((3, 8, 8))], task.parts(ImageLabels(""), size), size, 32, 4)
+    assert found.shape == size[::-1] and found.dtype == np.uint8
+
+
+def test_an_object_across_a_panorama_is_cut_out_without_the_memory_of_its_square():
+    task = task_of({"task": "keypoints", "class_names": ["a"]})
+    labels = ImageLabels("x", 30000, 20, np.array([[0, 0, 30000, 20]], np.float32), np.zeros(1, np.int32))
+    labels = replace(labels, ignored=np.zeros(1, bool), points=np.array([[[15000, 10, 2]]], np.float32))
+    part = task.parts(labels, (30000, 20))[0]
+    crop = task.cut(samples.sample(np.zeros((20, 30000, 3), np.uint8), labels), part)
+    assert crop.size == (4096, 4096)
+    small = samples.fitted(crop, 64)
+    back = keypoints.uncropped(small.points[0], part.box, 64)
+    np.testing.assert_allclose(back[0, :2], [15000, 10], atol=1)
 
 
 def test_large_squares_are_filled_as_small_ones(monkeypatch):
