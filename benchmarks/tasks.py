@@ -30,32 +30,43 @@ def bench_tasks(
     ways: Sequence[str] = tuple(WAYS),
     progress: Callable[[str], Any] = lambda text: None,
 ) -> Iterator[list[Row]]:
-    """Yield, after each training, all rows so far: {task, way, seed, measure, val, test, constant, epochs, seconds}."""
-    from mslab.check.label_check import check_labels
-    from mslab.evaluation import measuring
-    from mslab.training import start
-
+    """Yield, after each training, all rows so far, as `trained` makes them."""
     rows: list[Row] = []
     for seed in range(1, seeds + 1):
         for config in configs:
             for way in ways:
-                settings = load_settings(config, [*WAYS[way], f"seed={seed}"])
-                own = {"task": settings.task, "way": way, "seed": seed, "epochs": settings.epochs}
-                name = f"tasks-{settings.task}-{way}-{seed}"
-                if way == "scratch":
-                    done = start.train(settings, name=name)
-                else:
-                    done = start.transfer(settings, backbone, name=name)
-                data = str(Path(settings.train_data).parent)
-                report = check_labels(data, settings.task)
-                figures = measuring.evaluate(done.run, data, report)
-                measure = figures["measure"]
-                own |= {"measure": measure, "val": done.val_acc, "test": figures[measure], "figures": floats(figures)}
-                own |= {"constant": constant(settings, report)[measure], "seconds": round(done.seconds)}
-                rows.append(own)
-                repeating.clear(Path(done.run))
-                progress(f"{settings.task}, {way}, seed {seed}: test {measure} {own['test']:.3f}, {own['seconds']} s")
+                rows.append(own := trained(config, way, seed, backbone))
+                test = f"test {own['measure']} {own['test']:.3f}"
+                progress(f"{own['task']}, {way}, seed {seed}: {test}, {own['seconds']} s")
                 yield rows
+
+
+def trained(config: str, way: str, seed: int, backbone: str) -> Row:
+    """{task, way, seed, epochs, measure, val, test, figures, constant, seconds} of one training."""
+    from mslab.check.label_check import check_labels
+    from mslab.evaluation import measuring
+    from mslab.training import start
+
+    settings = load_settings(config, [*WAYS[way], f"seed={seed}"])
+    name = f"tasks-{settings.task}-{way}-{seed}"
+    done = start.train(settings, name=name) if way == "scratch" else start.transfer(settings, backbone, name=name)
+    data = str(Path(settings.train_data).parent)
+    report = check_labels(data, settings.task)
+    figures = measuring.evaluate(done.run, data, report)
+    measure = figures["measure"]
+    repeating.clear(Path(done.run))
+    return {
+        "task": settings.task,
+        "way": way,
+        "seed": seed,
+        "epochs": settings.epochs,
+        "measure": measure,
+        "val": done.val_acc,
+        "test": figures[measure],
+        "figures": floats(figures),
+        "constant": constant(settings, report)[measure],
+        "seconds": round(done.seconds),
+    }
 
 
 def floats(figures: Mapping[str, Any]) -> dict[str, float]:

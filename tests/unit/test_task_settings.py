@@ -74,7 +74,7 @@ def test_settings_of_classes_do_not_belong_to_tasks(caplog):
         ({"task": "detect", "network": "mindcv:mobilenet_v2_100"}, ["gives no maps of several sizes", "network=null"]),
         ({"task": "segment", "best_by": "macro_f1"}, ["best_by: macro_f1 is a measure of classes", "miou"]),
         ({"task": "detect", "validation_metric_type": "none"}, ["best_by=loss"]),
-        ({"task": "keypoints", "cache": "disk"}, ["cache: disk is for images of classes", "cache=memory"]),
+        ({"task": "keypoints", "cache": "disk"}, ["cache: disk holds images of classes only", "cache=memory"]),
         (
             {"task": "detect", "validation_metric_type": "none", "best_by": "loss", "target_accuracy": 0.5},
             ["never reached", "target_accuracy=null"],
