@@ -916,6 +916,27 @@ MUTANTS = [
         "test_best_by",
     ),
     Mutant(
+        "the values of pictures of classes follow the names",
+        "mslab/data/labelled_feed.py",
+        "return mask if self.values is None else self.values[mask]",
+        "return mask",
+        "test_task_data",
+    ),
+    Mutant(
+        "a checkpoint's skeleton joins points that it has",
+        "mslab/checkpoint/reading.py",
+        "any(point >= count for pair in self.skeleton or () for point in pair)",
+        "False",
+        "test_task_settings",
+    ),
+    Mutant(
+        "an ignored object has no crop of key points",
+        "mslab/tasks/keypoints.py",
+        "~labels.ignored & (labels.points[..., 2] > 0).any(1)",
+        "(labels.points[..., 2] > 0).any(1)",
+        "test_task_data",
+    ),
+    Mutant(
         "the temperature is in best.ckpt",
         "mslab/runs/folder.py",
         '({"temperature": fitted["temperature"]} if (fitted := figures.get("calibration")) else {})',
