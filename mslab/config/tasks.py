@@ -34,7 +34,7 @@ def refuse(settings: Any, what: str) -> None:
     """Raise ConfigError unless the settings are of classification."""
     if settings.task != CLASSIFY:
         raise ConfigError(
-            f"{what} is for networks of classes, and {settings.said_by('task')} sets {settings.task}.",
+            f"{what.capitalize()} is for networks of classes, and {settings.said_by('task')} sets {settings.task}.",
             expected=f"task: {CLASSIFY}",
             fix="mslab train CONFIG lr_max=0.01    and others: the figures of a few epochs show which value is good",
         )

@@ -50,7 +50,7 @@ def find_rate(
     if the loss falls at no rate. fastai calls it lr_find.
     """
     settings = load_settings(config)
-    tasks.refuse(settings, "mslab lr-find")
+    tasks.refuse(settings, "the search for a learning rate")
     report = check_or_raise(settings, report)
     weights = finetuning.read_backbone(backbone, finetuning.choice_for(settings)) if backbone else None
     device = devices.choose_device(settings.device)

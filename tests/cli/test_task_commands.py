@@ -126,4 +126,4 @@ def test_settings_of_classes_on_the_command_line_do_nothing_and_are_said(scenes,
 @pytest.mark.parametrize("command", [["lr-find"], ["tune-batch"]], ids=str)
 def test_searches_for_classes_say_so(command, scenes, inside):
     text = refused(*command, config_file(task_settings(scenes, "detect")))
-    assert f"mslab {command[0]} is for networks of classes" in text and "sets detect" in text
+    assert "is for networks of classes" in text and "sets detect" in text
