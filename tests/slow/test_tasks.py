@@ -12,6 +12,7 @@ from task_runs import MEASURES, TASKS, draw, task_settings
 
 import mslab
 from mslab import checkpoint
+from mslab.errors import DeviceError
 
 EACH = pytest.mark.parametrize("task", TASKS)
 
@@ -77,7 +78,6 @@ SHARED = [
     {"epochs": 3, "do_eval_along_train": False},
     {"epochs": 4, "early_stopping": True, "early_stopping_patience": 1, "early_stopping_tolerance": 0.9},
     {"epochs": 4, "target_accuracy": 0.0001},
-    {"amp_level": "O2"},
     {"lr_scale": {"backbone": 0.1}},
     {"freeze_layer_pattern": r"^layer1\."},
     {"sync_bn": True},
@@ -98,6 +98,13 @@ def test_what_classification_has_works_for_tasks(task, more, scenes, inside):
     if "early_stopping" in more or "target_accuracy" in more:
         assert len(rows) < 4 and manifest(run)["ended_by"]
     assert (run / "checkpoints" / "best.ckpt").is_file() and (run / "eval.json").is_file()
+
+
+@EACH
+def test_half_precision_on_a_cpu_is_refused_as_for_classes(task, scenes, inside):
+    with pytest.raises(DeviceError, match="amp_level: O2 on a CPU"):
+        mslab.train(task_settings(scenes, task, amp_level="O2"))
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "keypoints"])
