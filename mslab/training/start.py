@@ -348,7 +348,7 @@ def baseline(run: RunFolder, report: DatasetReport) -> tuple[float | None, str]:
     labels = build.label_feed(run, run.settings.replace(cache="none"), report, ALONE)  # each image is read once
     if labels is not None:
         found = task_measuring.witness(labels)
-        run.manifest["metrics"]["constant"] = {k: v for k, v in found.items() if isinstance(v, float)}
+        run.manifest["metrics"]["constant"] = {k: v for k, v in found.items() if isinstance(v, float) and v == v}
         value = found[labels.task.measure]
         return value, f"the same answer for every image has {labels.task.measure} {value:.3f}; "
     train, val = measuring.samples(report, "train", most=5000), measuring.samples(report, "val")

@@ -79,7 +79,6 @@ SHARED = [
     {"epochs": 4, "early_stopping": True, "early_stopping_patience": 1, "early_stopping_tolerance": 0.9},
     {"epochs": 4, "target_accuracy": 0.0001},
     {"lr_scale": {"backbone": 0.1}},
-    {"freeze_layer_pattern": r"^layer1\."},
     {"sync_bn": True},
     {"on_nan": "rollback"},
     {"deterministic": True},

@@ -11,6 +11,7 @@ from task_runs import MEASURES, NAMES, TASKS, draw, task_settings
 
 import mslab
 from mslab import checkpoint
+from mslab.runs import manifest as manifests
 from mslab.training import start
 
 EACH = pytest.mark.parametrize("task", TASKS)
@@ -98,3 +99,9 @@ def test_a_network_is_trained_further(task, config, inside):
     for name in before:
         if not name.endswith(("moving_mean", "moving_variance")):
             np.testing.assert_allclose(after[name], before[name], atol=1e-6, err_msg=name)
+
+
+@EACH
+def test_the_manifest_of_a_run_can_be_read(task, config, inside):
+    run = mslab.train(config(task, epochs=1)).run
+    assert MEASURES[task] in manifests.load(Path(run))["metrics"]["constant"]
