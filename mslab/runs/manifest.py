@@ -197,7 +197,7 @@ class Manifest(Section):
     ended_by: str | None = Field(description="reason why the run stopped before its last epoch")
     rollbacks: list[Rollback]
     warnings: list[Warned]
-    metrics: dict[str, float | None | dict[str, float]]  # constant: figures of an answer that sees no image
+    metrics: dict[str, float | dict[str, float] | None]  # constant: figures of an answer that sees no image
     artifacts: dict[Artifact, str] = Field(description="sha256 of each file with results")
     features: bool = Field(False, description="whether a frozen backbone's features were computed once")
     features_engine: Computed | None = Field(
