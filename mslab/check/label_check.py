@@ -29,10 +29,12 @@ def check_labels(
 ) -> LabelReport:
     """Read the labels, load every image, apply every rule. `task`: one of TASKS; by default all that have labels.
 
-    `val`: then `root` has the training images, and `val` those for validation. Raises DatasetError if there are no such labels. On Ctrl-C the KeyboardInterrupt has the incomplete report as
-    `.report`.
+    `val`: then `root` has the training images, and `val` those for validation. Raises DatasetError if there are no
+    such labels. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
     root = paths.path_of(root, DatasetError, EXPECTED, lambda: "the path of that folder")
+    if val is not None and root.is_absolute() != Path(val).is_absolute():  # both are shown below one folder
+        root, val = (Path(os.path.abspath(folder)) for folder in (root, val))  # noqa: PTH100  (links are not resolved)
     places = find_labels(root) if val is None else {"train": place_of(root, "train"), "val": place_of(val, "val")}
     if not places:
         raise unlabelled(root)
@@ -42,13 +44,15 @@ def check_labels(
             expected="images for validation that are not trained on: train/ and val/, or COCO's files of both",
             fix="name the two folders, such as train_data=FOLDER/train val_data=FOLDER/val",
         )
-    root = root if val is None else common_folder(root, Path(val))
+    root = root if val is None else Path(os.path.commonpath([root, val]))
     read = {name: read_split(place.of_task(task)) for name, place in places.items()}
     tasks = tasks_of([labels for labels, _ in read.values()])
     if task and task not in tasks and not any(problems for _, problems in read.values()):
         others = ", ".join(tasks_of([read_split(place)[0] for place in places.values()])) or "none"
         what = f"{root} has no labels for {task}; it has some for: {others}."
         raise DatasetError(what, expected=EXPECTED, fix="--task with one of these, or add the labels")
+    if val is not None and task == "segment" and not next(iter(read.values()))[0].categories:
+        raise nameless(Path(places["train"].images).parent)
     splits = {name: split_of(name, root, place) for name, place in places.items()}
     report = LabelReport(root, splits, tasks=(task,) if task else tasks)
     report.places = {name: place.of_task(task) for name, place in places.items()}
@@ -72,6 +76,14 @@ def unlabelled(root: Path) -> DatasetError:
     return DatasetError(f"{root} has no labels of boxes, masks, key points or tags.", expected=EXPECTED, fix=fix)
 
 
+def nameless(folder: Path) -> DatasetError:
+    return DatasetError(
+        f"{folder} has masks, and no names of their classes.",
+        expected="classes.txt, a line for each class from 1 on, beside the masks' folder or in the folder around it",
+        fix=f"write the names into {folder / 'classes.txt'}",
+    )
+
+
 def place_of(folder: str | Path, split: str) -> LabelFiles:
     """The files of a split in a folder of its own, or in one of the complete data set. Raises DatasetError."""
     folder = paths.path_of(folder, DatasetError, EXPECTED, lambda: "the path of that folder")
@@ -82,13 +94,6 @@ def place_of(folder: str | Path, split: str) -> LabelFiles:
     if place is None:
         raise unlabelled(folder)
     return place
-
-
-def common_folder(*folders: Path) -> Path:
-    """The folder that contains all of these, as they are written where that is possible."""
-    if len({folder.is_absolute() for folder in folders}) > 1:
-        folders = tuple(Path(os.path.abspath(folder)) for folder in folders)  # noqa: PTH100  (links are not resolved)
-    return Path(os.path.commonpath(folders))
 
 
 def tasks_of(sets: list[LabelSet]) -> tuple[str, ...]:

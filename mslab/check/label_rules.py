@@ -10,7 +10,8 @@ from mslab.check.formats import DECODED
 from mslab.check.label_report import LabelReport
 from mslab.check.records import Finding, ImageRecord, Split, printable
 from mslab.check.report import changeable
-from mslab.tasks.labels import Category, ImageLabels, LabelSet
+from mslab.tasks.labels import ImageLabels, LabelSet
+from mslab.tasks.sample import mirror_pairs
 
 FIXES = {  # by the code of a problem that reading the labels found
     "label-file": "replace the file, or export the labels again",
@@ -138,6 +139,22 @@ def unlabelled(report: LabelReport) -> Iterator[Finding]:
             yield Finding("no-object", "info", labels_file(report, name), text, "nothing, if nothing is on them")
 
 
+def nothing_of_the_task(report: LabelReport) -> Iterator[Finding]:
+    """Splits of one task that have objects or tables, and nothing in them that this task could learn or measure."""
+    lacks = {
+        "detect": ("(every object is to be ignored: iscrowd)", lambda row: ~row.ignored),
+        "keypoints": ("(no object has a key point)", lambda row: ~row.ignored & (row.points[..., 2] > 0).any(1)),
+        "multilabel": ("(no image has a tag)", lambda row: row.tags),
+    }
+    if len(report.tasks) != 1 or report.tasks[0] not in lacks:
+        return
+    text, useful = lacks[report.tasks[0]]
+    for name, labels in report.sets.items():
+        rows = [row for row in labels.images if len(row.boxes) or len(row.tags)]
+        if rows and not any(useful(row).any() for row in rows):
+            yield Finding("no-labels", "error", labels_file(report, name), text, "label some, or choose another task")
+
+
 def categories(report: LabelReport) -> Iterator[Finding]:
     """Splits whose classes, key points or tags are not those of the first one, and classes without objects."""
     first, *others = report.sets.items()
@@ -192,7 +209,7 @@ def swapped_points(report: LabelReport) -> Iterator[Finding]:
     """Objects whose left and right points are on the other side than nearly always in their category."""
     for name, labels in report.sets.items():
         for number, category in enumerate(labels.categories):
-            for left, right in pairs_of(category):
+            for left, right in mirror_pairs(category.points):
                 rows = [(row.file, sides_of(row, number, left, right)) for row in labels.images]
                 signs = np.concatenate([side for _, side in rows]) if rows else np.zeros(0)
                 usual = np.sign(signs.sum())
@@ -203,14 +220,6 @@ def swapped_points(report: LabelReport) -> Iterator[Finding]:
                     text = f"({points} of a {category.name} are the other way round than in nearly all others)"
                     fix = "exchange them, if they are; nothing, if the object is turned"
                     yield Finding("keypoint-order", "warning", image_path(report, name, file), text, fix)
-
-
-def pairs_of(category: Category) -> list[tuple[int, int]]:
-    """Indices of points whose names differ in left and right only."""
-    names = [point.lower() for point in category.points]
-    other = {name: name.replace("left", "right") for name in names if "left" in name}
-    other |= {f"l_{name[2:]}": f"r_{name[2:]}" for name in names if name.startswith("l_")}
-    return [(names.index(left), names.index(right)) for left, right in other.items() if right in names]
 
 
 def sides_of(row: ImageLabels, label: int, left: int, right: int) -> np.ndarray:
@@ -249,4 +258,13 @@ def shared_images(report: LabelReport) -> Iterator[Finding]:
                 yield Finding("duplicate", "warning", split.show(picture.name), text, fix)
 
 
-RULES: list[Rule] = [read_problems, images, unlabelled, categories, swapped_points, constant_tags, shared_images]
+RULES: list[Rule] = [
+    read_problems,
+    images,
+    unlabelled,
+    nothing_of_the_task,
+    categories,
+    swapped_points,
+    constant_tags,
+    shared_images,
+]

@@ -93,6 +93,13 @@ def check_or_raise(
             expected="a report with the same classes and merge",
             fix="leave the report out, or give check_dataset these classes and merge",
         )
+    own = getattr(report, "tasks", ()) or (tasks.CLASSIFY,)
+    if report and own != (settings.task,):
+        raise DatasetError(
+            f"{report.root} was checked for {', '.join(own)}, {source} says task: {settings.task}.",
+            expected="a report on the labels of this task",
+            fix="leave the report out, or make it with check_labels(ROOT, TASK, val=...)",
+        )
     written = settings.origin("class_num")
     source = written if written == COMMAND_LINE or written.startswith("--") else source
     report = report or report_of(settings, skip_content, progress)

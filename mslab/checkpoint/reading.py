@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mslab import weights
 from mslab.checkpoint import dialects, formats, mindcv_files, pth, selecting, sharing
@@ -67,6 +67,20 @@ class Info(BaseModel):
     thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     epoch: Annotated[int, Field(ge=0)] | None = None
 
+    @model_validator(mode="after")
+    def fits_its_names(self) -> "Info":
+        """Raise ValueError if what is said of the task does not fit its names."""
+        count = len(self.class_names or ())
+        if self.task and not count:
+            raise ValueError(f"task: {self.task} has no class_names")
+        if self.task == "detect" and self.options is None:
+            raise ValueError("task: detect has no options")
+        if any(point >= count for pair in self.skeleton or () for point in pair):
+            raise ValueError(f"skeleton: a point beyond the {count} of class_names")
+        if self.thresholds is not None and len(self.thresholds) != count:
+            raise ValueError(f"thresholds: {len(self.thresholds)} for {count} class_names")
+        return self
+
 
 def info_of(text: str) -> dict[str, Any]:
     """Parse the `mslab` entry. Raises ValueError if mslab cannot have written it."""
@@ -80,6 +94,8 @@ def info_of(text: str) -> dict[str, Any]:
         key, reason = ".".join(str(part) for part in first["loc"]), first.get("ctx", {}).get("error", "")
         key += f": {reason}" if reason else ""
         raise ValueError(f"its entry {ENTRY!r} has an invalid value of {key}") from None
+    if info.get("task") == "detect":  # with those that a file of an older version lacks
+        info["options"] = Options(**info["options"]).model_dump()
     return {key: value for key, value in info.items() if value is not None or key == "resize_size"}
 
 

@@ -177,8 +177,8 @@ class Settings(DataSettings):
     box_detections_per_img: int = Field(100, ge=1, le=1000, description="detect: boxes of an image, at most")
     tile_grid_size: Grid | None = Field(
         None,
-        description="detect: for small things, tiles across and down, such as 3,2: the network sees the whole image and "
-        "each tile, in training too; null = the whole image alone",
+        description="detect: for small things, tiles across and down, such as 3,2: the network sees the whole image "
+        "and each tile, in training too; null = the whole image alone",
     )
     tile_overlap_ratio: float = Field(0.25, ge=0, lt=1, description="detect: share of its side that a tile overlaps")
     tile_predictions_nms_thresh: float = Field(

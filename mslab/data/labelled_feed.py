@@ -1,6 +1,6 @@
 """Images with labels of a task -> batches. What a batch's labels are for classification, targets are here: one array.
 
-An image is decoded, cut into the task's parts, and each part is augmented or fitted together with its labels. Everything
+An image is decoded, cut into the task's parts, and each part is augmented or fitted together with its labels. What is
 random depends on seed, epoch and part only: batches are equal with any number of threads.
 """
 
@@ -17,14 +17,14 @@ from PIL import Image, ImageEnhance
 
 from mslab.check.label_report import LabelReport
 from mslab.check.records import ImageRecord
-from mslab.check.worker import open_image
+from mslab.check.worker import open_image, plain
 from mslab.config import Settings
 from mslab.data import augment, batching, seeding
 from mslab.data.reading import read_checked
 from mslab.errors import DatasetError
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
-from mslab.tasks.labels import ImageLabels
+from mslab.tasks.labels import ImageLabels, LabelSet
 from mslab.tasks.reading import in_order
 from mslab.tasks.sample import Sample, augmented, class_mask, fitted, mirror_pairs, sample
 from mslab.tasks.task import Part, Task
@@ -33,20 +33,21 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 def pixels_of(content: bytes) -> np.ndarray:
-    """The image as it is stored, uint8 (H, W, 3): EXIF's orientation is not applied, since labels are of these pixels."""
+    """The image as it is stored, uint8 (H, W, 3): not turned as EXIF says, since labels are of these pixels."""
     with open_image(io.BytesIO(content)) as image:
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(plain(image).convert("RGB"))
 
 
 @dataclass
 class LabelledImages:
-    """The images of one split that have labels for a task, decoded when they are asked for, and kept if `keep` is set."""
+    """The images of one split that have labels for a task, decoded when asked for, and kept if `keep` is set."""
 
     labels: Sequence[ImageLabels]
     folder: Path  # of the images
     masks: Path | None  # folder of the pictures of classes
     records: Mapping[str, ImageRecord]  # of the check, by file
     keep: bool = False
+    values: np.ndarray | None = None  # (256,) uint8: for a value of the pictures of classes the network's
     kept: dict[int, Sample] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -67,17 +68,28 @@ class LabelledImages:
             return self.kept[index]
         row = self.labels[index]
         pixels = pixels_of(read_checked(self.folder / row.file, self.records[row.file]))
-        found = sample(pixels, row, self.mask(row))
+        found = sample(pixels, row, self.mask(row, pixels.shape[:2]))
         if self.keep:
             self.kept[index] = found
         return found
 
-    def mask(self, row: ImageLabels) -> np.ndarray | None:
+    def mask(self, row: ImageLabels, shape: tuple[int, ...]) -> np.ndarray | None:
         """The class of every pixel, uint8 (H, W): of the picture of classes, else of the objects' masks."""
-        if row.mask and self.masks:
-            with open_image(io.BytesIO(read_checked(self.masks / row.mask, None))) as image:
-                return np.asarray(image.convert("I") if image.mode.startswith("I") else image).astype(np.uint8)
-        return class_mask(row) if any(region is not None for region in row.masks) else None
+        if not (row.mask and self.masks):
+            return class_mask(row) if any(region is not None for region in row.masks) else None
+        file = self.masks / row.mask
+        try:
+            with open_image(io.BytesIO(read_checked(file, None))) as image:
+                mask = np.asarray(image.convert("I") if image.mode.startswith("I") else image).astype(np.uint8)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            mask = np.zeros(0, np.uint8)
+        if mask.shape != shape:
+            raise DatasetError(
+                f"{file} has changed since it was checked.",
+                expected=f"a picture of classes of {shape[1]}x{shape[0]} pixels, as its image has",
+                fix="put the earlier file back",
+            )
+        return mask if self.values is None else self.values[mask]
 
 
 def images_of(report: LabelReport, split: str, keep: bool = False) -> LabelledImages:
@@ -86,7 +98,17 @@ def images_of(report: LabelReport, split: str, keep: bool = False) -> LabelledIm
     home = found.root
     records = {(home / r.name).relative_to(place.images).as_posix(): r for r in found.pictures}
     labels = in_order(report.sets[split], report.first)  # which may number the classes otherwise
-    return LabelledImages(labels.images, place.images, place.masks, records, keep)
+    values = values_of(report.sets[split], report.first.class_names)
+    return LabelledImages(labels.images, place.images, place.masks, records, keep, values)
+
+
+def values_of(labels: LabelSet, names: Sequence[str]) -> np.ndarray | None:
+    """For each value of a split's pictures of classes that of a network with these names; None if they are equal."""
+    if not labels.categories or labels.class_names == list(names):
+        return None
+    values = np.arange(256, dtype=np.uint8)
+    values[1 : len(labels.categories) + 1] = [names.index(name) + 1 for name in labels.class_names]
+    return values
 
 
 @dataclass

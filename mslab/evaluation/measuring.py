@@ -132,9 +132,8 @@ def refuse_incomplete(weights: Checkpoint) -> None:
         raise CheckpointError(
             f"{weights.path} is of task {weights.task}, and this takes networks of classes.",
             expected="a network that classifies",
-            fix="for its figures: mslab eval, for its answers: mslab predict; "
-            + command("transfer", "CONFIG", "--backbone", weights.path)
-            + "    puts a head of classes on its backbone",
+            fix=f"{command('eval', weights.path, '--data', 'FOLDER')}    measures it on labelled images\n"
+            f"{command('transfer', 'CONFIG', '--backbone', weights.path)}    puts a head of classes on its backbone",
         )
     if f"{checkpoint.HEAD}weight" not in weights.head:
         weights.check()  # names the tensors that nothing explains: one may be a head
@@ -183,8 +182,8 @@ def evaluate(
     run_or_ckpt = finding.find_network(run_or_ckpt)  # before the images, which may take minutes
     weights = checkpoint.read(weight_files.best_file(run_or_ckpt), choice)
     if weights.task != CLASSIFY:
-        own = report if isinstance(report, LabelReport) else None
-        return task_models.evaluate(weights, data_root, own, device, batch_size)
+        labels = report if isinstance(report, LabelReport) else None
+        return task_models.evaluate(weights, data_root, labels, device, batch_size)
     measured = "" if report else "data_root="  # whoever has checked the folder has said it
     report = report or check_dataset(data_root, **weight_files.reading_of(run_or_ckpt, choice))
     split, report = measured_split(data_root, report)

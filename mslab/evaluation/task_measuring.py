@@ -1,15 +1,17 @@
 """A network of a task + labelled images -> figures."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import tee
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab.data.labelled_feed import LabelFeed
+from mslab.data.labelled_feed import LabelFeed, LabelledImages
 from mslab.evaluation.engines import pad_batch
 from mslab.tasks.sample import Sample
+from mslab.tasks.task import Figures, Task
 
 OnBatch = Iterable[Callable[[np.ndarray, np.ndarray], None]]
 
@@ -46,25 +48,30 @@ def measure(
                 call(found, y)
             yield found
 
-    answers = [answer for _, answer in answers_of(feed, outputs())]
-    truths = [feed.task.truth(own) for own in samples(feed)]
+    answers = (answer for _, answer in answers_of(feed, outputs()))
+    figures = feed.task.figures(answers, map(feed.task.truth, samples(feed.val_images)))
     return {
         "task": feed.task.name,
         "measure": feed.task.measure,
         "images": len(feed.val_images),
         "loss": float(total[0] / total[1]) if total[1] else float("nan"),
         "class_names": feed.task.names,
-        **feed.task.figures(answers, truths),
+        **figures,
     }
 
 
-def samples(feed: LabelFeed) -> Iterator[Sample]:
-    """The validation images with their labels, in order."""
-    yield from map(feed.val_images.sample, range(len(feed.val_images)))
+def samples(images: LabelledImages) -> Iterator[Sample]:
+    """The images with their labels, in order, each one decoded when it is asked for."""
+    return map(images.sample, range(len(images)))
 
 
 def witness(feed: LabelFeed) -> dict[str, Any]:
     """The figures on the validation images of the best answer that sees no image, from the training labels."""
-    constant = feed.task.constant([feed.images.sample(index) for index in range(len(feed.images))])
-    rows = [(constant(own), feed.task.truth(own)) for own in samples(feed)]
-    return feed.task.figures([answer for answer, _ in rows], [truth for _, truth in rows])
+    constant = feed.task.constant(samples(feed.images))
+    return figures_of(feed.task, ((constant(own), feed.task.truth(own)) for own in samples(feed.val_images)))
+
+
+def figures_of(task: Task, pairs: Iterable[tuple[Any, Any]]) -> Figures:
+    """The figures of pairs (answer, truth), of which masks are not all in memory at a time."""
+    first, second = tee(pairs)
+    return task.figures((answer for answer, _ in first), (truth for _, truth in second))

@@ -1,6 +1,7 @@
 """A network of a task from a file: images in, answers out; and its figures on labelled images."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 from mindspore import nn
 
 from mslab import checkpoint
-from mslab.check.label_check import check_labels
+from mslab.check.label_check import check_labels, nameless
 from mslab.check.label_report import LabelReport
 from mslab.checkpoint import Checkpoint
 from mslab.config import tasks
 from mslab.data import labelled_feed
 from mslab.errors import DatasetError
+from mslab.evaluation import task_measuring
 from mslab.evaluation.engines import batch_of, pad_batch
 from mslab.files import finite
 from mslab.runtime import devices
@@ -111,9 +113,11 @@ def evaluate(
     devices.start(device, "graph", seed=0)
     model = open_task(weights, batch)
     images = labelled_feed.images_of(report, split)
+    if weights.task == "segment" and not report.sets[split].categories:
+        raise nameless(report.places[split].images.parent)
     labels = named_alike(report.sets[split], model.task.names, weights)
-    images = replace(images, labels=labels.images)
-    truths = []
+    images = replace(images, labels=labels.images, values=labelled_feed.values_of(report.sets[split], model.task.names))
+    truths: deque[Any] = deque()
 
     def seen() -> Iterator[Seen]:
         for index, row in enumerate(images.labels):
@@ -121,11 +125,13 @@ def evaluate(
             truths.append(model.task.truth(own))
             yield own, model.task.parts(row, own.size)
 
-    answers = []
+    def pairs(meter: Meter) -> Iterator[tuple[Any, Any]]:
+        for done, answer in enumerate(model.answers(seen()), 1):
+            meter.update(f"evaluating {done}/{len(images)} images", 1)
+            yield answer, truths.popleft()
+
     with Meter(len(images)) as meter:
-        for answer in model.answers(seen()):
-            answers.append(answer)
-            meter.update(f"evaluating {len(answers)}/{len(images)} images", 1)
+        figures = task_measuring.figures_of(model.task, pairs(meter))
     result = {
         "data": str(data_root),
         "checkpoint": str(weights.path),
@@ -134,7 +140,7 @@ def evaluate(
         "measure": model.task.measure,
         "images": len(images),
         "class_names": model.task.names,
-        **model.task.figures(answers, truths),
+        **figures,
     }
     return dict(finite(result))
 

@@ -45,17 +45,17 @@ Artifact = Annotated[
 ]  # a file of the run, never one elsewhere
 
 
-class Part(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Processor(Part):
+class Processor(Section):
     model: str
     instruction_set: str = Field(description="the widest of the CPU: avx512, avx2, neon …")
     cores: int = Field(description="number of cores that this process may use")
 
 
-class Environment(Part):
+class Environment(Section):
     """Software and hardware of a run."""
 
     python: str
@@ -67,12 +67,12 @@ class Environment(Part):
     guards: dict[str, str] = Field(description="environment variables that were set and change results")
 
 
-class Git(Part):
+class Git(Section):
     commit: str
     dirty: bool
 
 
-class Data(Part):
+class Data(Section):
     fingerprint: str = Hash
     counts: dict[str, dict[str, int]] = Field(description="images of each class of each split")
     skip_check: bool
@@ -83,7 +83,7 @@ class Data(Part):
     follow_links: bool = Field(False, description="whether links out of the data set were followed")
 
 
-class Origin(Part):
+class Origin(Section):
     """The run that wrote a parent checkpoint, according to its own manifest."""
 
     path: str
@@ -95,7 +95,7 @@ class Origin(Part):
     parent: "Parent | None"
 
 
-class Parent(Part):
+class Parent(Section):
     """The checkpoint that a run started from."""
 
     file: str
@@ -108,42 +108,42 @@ class Parent(Part):
     run: Origin | None = Field(description="null if no run's manifest lists the file")
 
 
-class Determinism(Part):
+class Determinism(Section):
     bit_identical: bool = Field(description="whether the same run gives the same bytes in the same environment")
     remains: str
 
 
-class Resumed(Part):
+class Resumed(Section):
     epoch: int = Field(description="number of epochs completed before the resume")
     start: str
     environment: Environment | None = Field(description="null if it is unchanged since the start of the run")
     changed: dict[str, list[Any]] = Field({}, description="settings with another value from here on: old and new")
 
 
-class Saved(Part):
+class Saved(Section):
     """The first last.ckpt that the run, or its last resume, has written or begun with."""
 
     epoch: int
     history: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of history.csv up to that epoch")
 
 
-class Reproduces(Part):
+class Reproduces(Section):
     run: str
     manifest_sha256: str = Hash
 
 
-class Warned(Part):
+class Warned(Section):
     code: str
     epoch: int
     text: str
 
 
-class Rollback(Part):
+class Rollback(Section):
     epoch: int
     why: str
 
 
-class Half(Part):
+class Half(Section):
     """The float16 weights that mslab pack --half wrote instead of best.ckpt's."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the file in the pack; artifacts has the run's own")
@@ -153,7 +153,7 @@ class Half(Part):
     backbone: str | None = Field(description="the file of the pack with the backbone; null if this file has it")
 
 
-class Computed(Part):
+class Computed(Section):
     """What ran a network, if not MindSpore itself in training."""
 
     engine: str
@@ -161,13 +161,13 @@ class Computed(Part):
     precision: str
 
 
-class Metrics(Part):
+class Metrics(Section):
     model_config = ConfigDict(extra="allow", strict=True)
     __pydantic_extra__: dict[str, float | None] = Field(init=False)
     constant: dict[str, float | None] | None = Field(None, description="figures of the same answer for every image")
 
 
-class Manifest(Part):
+class Manifest(Section):
     """manifest.json of a mslab run."""
 
     schema_: Literal[2] = Field(alias="schema")

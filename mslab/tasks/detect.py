@@ -135,15 +135,21 @@ def take(found: Detections, chosen: np.ndarray) -> Detections:
     return Detections(found.boxes[chosen], found.scores[chosen], found.classes[chosen])
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float) -> np.ndarray:
-    """Indices of the boxes that no surer box of their class overlaps by more than the threshold, the surest first."""
-    order, kept = np.argsort(-scores, kind="stable"), []
-    pairs = (overlaps(boxes, boxes) > threshold) & (classes[:, None] == classes)
+def suppress(
+    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float, most: int = MOST
+) -> np.ndarray:
+    """Indices of the boxes that no surer box of their class overlaps by more than the threshold, the surest first.
+
+    At most `most`. Row by row: the boxes of all tiles together may be many thousands.
+    """
+    kept: list[int] = []
     gone = np.zeros(len(boxes), bool)
-    for i in order:
+    for i in np.argsort(-scores, kind="stable"):
         if not gone[i]:
             kept.append(i)
-            gone |= pairs[i]
+            if len(kept) == most:
+                break
+            gone |= (overlaps(boxes[i : i + 1], boxes)[0] > threshold) & (classes == classes[i])
     return np.array(kept, int)
 
 
@@ -159,7 +165,7 @@ def joined(
     both = Detections(
         boxes, np.concatenate([own.scores for own in found]), np.concatenate([own.classes for own in found])
     )
-    return take(both, suppress(*both[:3], tile_predictions_nms_thresh)[:box_detections_per_img])
+    return take(both, suppress(*both[:3], tile_predictions_nms_thresh, box_detections_per_img))
 
 
 def truth(sample: Sample) -> Detections:
@@ -234,10 +240,10 @@ class Detect(Task):
     def truth(self, sample: Sample) -> Detections:
         return truth(sample)
 
-    def figures(self, answers: Sequence[Detections], truths: Sequence[Detections]) -> Figures:
-        options = self.info["options"]
+    def figures(self, answers: Iterable[Detections], truths: Iterable[Detections]) -> Figures:
+        answers, truths, options = list(answers), list(truths), self.info["options"]
         kind, threshold = options["validation_metric_type"], options["validation_iou_threshold"]
-        figures = measure(list(answers), list(truths), len(self.names), kind, threshold)
+        figures = measure(answers, truths, len(self.names), kind, threshold)
         return {self.measure: float("nan")} | figures | {"by_name": self.by_name(answers, truths)}
 
     def by_name(self, answers: Sequence[Detections], truths: Sequence[Detections]) -> dict[str, Figures]:
@@ -265,11 +271,10 @@ class Detect(Task):
     def scaled(self, answer: Detections, factor: float, size: tuple[int, int]) -> Detections:
         return answer._replace(boxes=answer.boxes * factor)
 
-    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], Detections]:
+    def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], Detections]:
         """The mean box of each class, as a share of the image, the frequent classes surer."""
-        shares = [own.boxes / np.array(own.size * 2, np.float32) for own in samples]
-        boxes, classes = np.concatenate(shares), np.concatenate([own.classes for own in samples])
-        kept = ~np.concatenate([own.ignored for own in samples])
+        rows = [(own.boxes / np.array(own.size * 2, np.float32), own.classes, ~own.ignored) for own in samples]
+        boxes, classes, kept = map(np.concatenate, zip(*rows, strict=True))
         there = np.unique(classes[kept])
         mean = np.array([boxes[kept & (classes == label)].mean(0) for label in there]).reshape(-1, 4)
         score = np.array([(classes[kept] == label).mean() for label in there])

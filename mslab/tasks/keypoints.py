@@ -25,6 +25,7 @@ from mslab.tasks.task import Comparison, Figures, Part, Task
 
 SIGMA = 1.5  # cells; Xiao et al. have 2 on maps twice as large
 MARGIN = 1.25  # of the crop's side to the longer one of the box; Xiao et al.'s
+MOST_SIDE = 4096  # pixels of a crop, which the network sees smaller yet
 PCK = 0.2  # of the longer side of the box, within which a point is correct (Yang & Ramanan 2013)
 
 
@@ -133,7 +134,8 @@ class Keypoints(Task):
     @classmethod
     def record(cls, labels: LabelSet, settings: Mapping[str, Any]) -> dict[str, Any]:
         lines = next((category.skeleton for category in labels.categories if category.points), ())
-        return super().record(labels, settings) | {"skeleton": [list(pair) for pair in lines]}
+        own, points = super().record(labels, settings), range(len(labels.names(cls.name)))
+        return own | {"skeleton": [[i, j] for i, j in lines if i in points and j in points]}
 
     def parts(self, labels: ImageLabels, size: tuple[int, int]) -> list[Part]:
         """A square around each object."""
@@ -144,7 +146,7 @@ class Keypoints(Task):
         return [Part(crop_box(np.array([0, 0, *size])))]
 
     def cut(self, sample: Sample, part: Part) -> Sample:
-        own, side = slice(part.number, part.number + 1), part.box[2] - part.box[0]
+        own, side = slice(part.number, part.number + 1), min(part.box[2] - part.box[0], MOST_SIDE)
         if part.number >= 0:
             sample = Sample(
                 sample.image, sample.boxes[own], sample.classes[own], sample.ignored[own], sample.points[own]
@@ -179,7 +181,8 @@ class Keypoints(Task):
         own = objects(sample)
         return Points(sample.points[own], sample.boxes[own])
 
-    def figures(self, answers: Sequence[Points], truths: Sequence[Points]) -> Figures:
+    def figures(self, answers: Iterable[Points], truths: Iterable[Points]) -> Figures:
+        answers, truths = list(answers), list(truths)
         found, there = ([points for image in images for points in image.points] for images in (answers, truths))
         figures = measure(found, there, np.concatenate([image.boxes for image in truths]))
         return {**figures, "by_name": self.by_name(answers, truths)}
@@ -209,7 +212,7 @@ class Keypoints(Task):
     def scaled(self, answer: Points, factor: float, size: tuple[int, int]) -> Points:
         return Points(answer.points * np.array([factor, factor, 1.0]), answer.boxes * factor)
 
-    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], Points]:
+    def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], Points]:
         """The mean position of each point in the box."""
         points, boxes = (np.concatenate(values) for values in zip(*map(self.truth, samples), strict=True))
         sides = boxes[:, None, 2:] - boxes[:, None, :2]

@@ -122,9 +122,9 @@ class Multilabel(Task):
         assert sample.tags is not None
         return sample.tags
 
-    def figures(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Figures:
+    def figures(self, answers: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> Figures:
         """With the recorded thresholds; in training, with the best ones for these images, which they contain."""
-        p, tags = np.stack(answers), np.stack(truths)
+        p, tags = np.stack(list(answers)), np.stack(list(truths))
         thresholds = best_thresholds(p, tags) if self.thresholds is None else self.thresholds
         return measure(p, tags, thresholds) | {
             "tag_thresholds": [float(value) for value in thresholds],
@@ -155,7 +155,7 @@ class Multilabel(Task):
         missed, invented = ([self.names[t] for t in sorted(tags)] for tags in (there - given, given - there))
         return Comparison(1 - len(missed + invented) / len(self.names), missed, invented)
 
-    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], np.ndarray]:
+    def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], np.ndarray]:
         """How frequent each tag is."""
         shares = np.stack([self.truth(own) for own in samples]).mean(0)
         return lambda own: shares

@@ -4,7 +4,7 @@ sample() opens nothing: the caller hands over pixels that the check has passed. 
 coordinates change; fitted(), augmented(), the crops of key points and the tiles of small things call it.
 """
 
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,8 +14,8 @@ from PIL import Image
 from mslab.tasks.labels import IGNORED, ImageLabels
 
 FILL = (124, 116, 104)  # beyond the border of an image: the mean of ImageNet, so that it is 0 after normalisation
-MOST_PIXELS = 1 << 26  # of a crop before it is resized; a larger one, as around a panorama, is first made smaller
 VISIBLE_PART = 0.2  # of a box; an object of which a crop shows less is ignored: what is left does not show what it is
+LARGE = 1 << 26  # pixels of a square around an image, which is filled in at this size
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
@@ -100,15 +100,27 @@ def resized(
 ) -> np.ndarray:
     left, top, right, bottom = box
     source = Image.fromarray(pixels)
-    factor = math.ceil(math.sqrt((right - left) * (bottom - top) / MOST_PIXELS))
-    if factor > 1:  # the square around a long image would take gigabytes
-        source = source.resize([-(-side // factor) for side in source.size], how)
-        left, top, right, bottom = (round(value / factor) for value in box)
     if left < 0 or top < 0 or right > source.width or bottom > source.height:
+        if (right - left) * (bottom - top) > LARGE:
+            return shrunk(source, box, size, fill, how)
         larger = Image.new(source.mode, (right - left, bottom - top), fill)
         larger.paste(source, (-left, -top))
         return np.asarray(larger.resize(size, how))
     return np.asarray(source.resize(size, how, box))
+
+
+def shrunk(
+    source: Image.Image, box: Box, size: tuple[int, int], fill: int | tuple[int, ...], how: Image.Resampling
+) -> np.ndarray:
+    """resized() without the pixels beyond the image at their full size: the square around a panorama has billions."""
+    scale = [size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1])] * 2
+    inner = [max(box[0], 0), max(box[1], 0), min(box[2], source.width), min(box[3], source.height)]
+    ends = [round((end - start) * s) for end, start, s in zip(inner, box[:2] * 2, scale, strict=True)]
+    found = Image.new(source.mode, size, fill)
+    if inner[0] < inner[2] and inner[1] < inner[3]:
+        own = (max(ends[2] - ends[0], 1), max(ends[3] - ends[1], 1))
+        found.paste(source.resize(own, how, (inner[0], inner[1], inner[2], inner[3])), (ends[0], ends[1]))
+    return np.asarray(found)
 
 
 def mirrored(sample: Sample, pairs: Sequence[tuple[int, int]] = ()) -> Sample:
@@ -124,10 +136,10 @@ def mirrored(sample: Sample, pairs: Sequence[tuple[int, int]] = ()) -> Sample:
 
 
 def mirror_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Indices of key points whose names differ in left and right only."""
-    # mirror_pairs(["nose", "left_eye", "right_eye"]) -> [(1, 2)]
+    """Indices of key points whose names differ in left and right only, or in l and r."""
+    # mirror_pairs(["nose", "left_eye", "right_eye"]) -> [(1, 2)]; mirror_pairs(["eye_L", "eye_R"]) -> [(0, 1)]
     names = [name.lower() for name in names]
-    other = [name.replace("left", "right") for name in names]
+    other = [re.sub(r"(?<![a-z0-9])l(?![a-z0-9])", "r", name.replace("left", "right")) for name in names]
     return [(i, names.index(o)) for i, o in enumerate(other) if o != names[i] and o in names]
 
 

@@ -76,7 +76,7 @@ def confusion(mask: np.ndarray, predicted: np.ndarray, class_num: int) -> np.nda
 
 def measure(confusions: Iterable[np.ndarray]) -> dict[str, float]:
     """Mean IoU over the classes that are there, in truth or prediction, and the share of correct pixels."""
-    matrix = np.sum(list(confusions), 0)
+    matrix = np.asarray(sum(confusions))
     shares = ious(matrix)
     if np.isnan(shares).all():
         return {"miou": float("nan"), "pixel_accuracy": float("nan")}
@@ -118,22 +118,24 @@ class Segment(Task):
         """Each plane of logits is enlarged, then the bars beside the image are cut off and it gets its size."""
         left, top, right, _ = square_of(*size)
         scale = side / (right - left)
-        box = (-left * scale, -top * scale, (size[0] - left) * scale, (size[1] - top) * scale)
+        ends = (-left * scale, -top * scale, (size[0] - left) * scale, (size[1] - top) * scale)
+        x, y, far, low = (min(max(end, 0.0), float(side)) for end in ends)
         mask = Image.fromarray(decode(outputs[0], (side, side), stride))
-        return np.asarray(mask.resize(size, Image.Resampling.NEAREST, tuple(min(max(v, 0), side) for v in box)))
+        return np.asarray(mask.resize(size, Image.Resampling.NEAREST, (x, y, far, low)))
 
     def truth(self, sample: Sample) -> np.ndarray:
         assert sample.mask is not None
         return sample.mask
 
-    def figures(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Figures:
+    def figures(self, answers: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> Figures:
         matrix = self.confusion(answers, truths)
         return {**measure([matrix]), "ground_iou": float(ious(matrix)[0]), "by_name": self.by_class(matrix)}
 
-    def confusion(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> np.ndarray:
+    def confusion(self, answers: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> np.ndarray:
         """That of all images, int64 (C, C), the ground first."""
-        pairs = zip(truths, answers, strict=True)
-        matrix: np.ndarray = np.sum([confusion(there, found, self.outputs) for there, found in pairs], 0)
+        matrix = np.zeros((self.outputs, self.outputs), np.int64)
+        for there, found in zip(truths, answers, strict=True):
+            matrix += confusion(there, found, self.outputs)
         return matrix
 
     def by_name(self, answers: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> dict[str, Figures]:
@@ -160,7 +162,7 @@ class Segment(Task):
     def scaled(self, answer: np.ndarray, factor: float, size: tuple[int, int]) -> np.ndarray:
         return np.asarray(Image.fromarray(answer).resize(size, Image.Resampling.NEAREST))
 
-    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], np.ndarray]:
+    def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], np.ndarray]:
         """The most frequent class at each position."""
         totals = np.zeros((self.outputs, COARSE, COARSE), int)
         for own in samples:

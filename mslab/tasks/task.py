@@ -115,8 +115,10 @@ class Task(ABC):
         """The labels of an image, in the form of an answer."""
 
     @abstractmethod
-    def figures(self, answers: Sequence[Any], truths: Sequence[Any]) -> Figures:
-        """The figures over all images. `measure` is among them; NaN where nothing was to be found."""
+    def figures(self, answers: Iterable[Any], truths: Iterable[Any]) -> Figures:
+        """The figures over all images, each of which is taken once. `measure` is among them; NaN where nothing was to
+        be found.
+        """
 
     @abstractmethod
     def by_name(self, answers: Sequence[Any], truths: Sequence[Any]) -> dict[str, Figures]:
@@ -135,7 +137,7 @@ class Task(ABC):
         return answer
 
     @abstractmethod
-    def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], Any]:
+    def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], Any]:
         """The best answer of someone who sees no image: a function of an image's labels, of which it takes the size
         and, in keypoints, the boxes. `samples`: training images.
         """

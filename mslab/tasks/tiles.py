@@ -7,7 +7,7 @@ is a Sample like any other, in training too.
 
 import numpy as np
 
-from mslab.tasks.sample import Box, Sample, cropped
+from mslab.tasks.sample import Box
 
 
 def tile_boxes(size: tuple[int, int], tile_grid_size: tuple[int, int], tile_overlap_ratio: float = 0.25) -> list[Box]:
@@ -19,9 +19,3 @@ def tile_boxes(size: tuple[int, int], tile_grid_size: tuple[int, int], tile_over
         starts = [(1 - tile_overlap_ratio) * side * i for i in range(count)]
         spans.append([(int(start + 1e-6), min(length, int(np.ceil(start + side - 1e-6)))) for start in starts])
     return [(left, top, right, bottom) for top, bottom in spans[1] for left, right in spans[0]]
-
-
-def tiled(sample: Sample, tile_grid_size: tuple[int, int], tile_overlap_ratio: float = 0.25) -> list[Sample]:
-    """The image as it is, then its tiles in the order of tile_boxes()."""
-    boxes = tile_boxes(sample.size, tile_grid_size, tile_overlap_ratio)
-    return [sample, *(cropped(sample, box, (box[2] - box[0], box[3] - box[1])) for box in boxes)]

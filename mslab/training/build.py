@@ -72,7 +72,11 @@ def label_feed(run: RunFolder, settings: Settings, report: DatasetReport, group:
     if not isinstance(report, LabelReport):
         return None
     task = task_of(class_of(settings.task).record(report.first, settings.model_dump()))
-    train, val = (labelled_feed.images_of(report, name, settings.cache == "memory") for name in ("train", "val"))
+    needed = decoded.size_of(report) * group.local if settings.cache == "memory" else 0
+    if reason := decoded.memory_problem(needed):
+        log.info(f"cache: memory: decoded images are not cached: {reason}; every epoch decodes them again")
+    keep = settings.cache == "memory" and not reason
+    train, val = (labelled_feed.images_of(report, name, keep) for name in ("train", "val"))
     network = networks.of_settings(settings)
     stride = 1
     if isinstance(network, networks.ResNet) and task.is_map:

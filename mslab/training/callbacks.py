@@ -23,7 +23,7 @@ class Totals:
 
     losses: list[float] = field(default_factory=list)  # of each step, the mean over its images; NaN if it overflowed
     images: int = 0
-    correct: int = 0
+    correct: float = 0  # images, and of those that are right in part, that part
     loss: float = 0.0  # the sum over the images
     waited: float = 0.0  # seconds for batches
     began: float = field(default_factory=time.perf_counter)
@@ -32,7 +32,7 @@ class Totals:
     def seconds(self) -> float:
         return time.perf_counter() - self.began
 
-    def add(self, loss: float, correct: int, images: int) -> None:
+    def add(self, loss: float, correct: float, images: int) -> None:
         self.losses.append(loss)
         if math.isfinite(loss):  # otherwise float16 overflowed, and the figures of this step mean nothing
             self.images += images

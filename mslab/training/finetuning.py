@@ -141,8 +141,8 @@ def load_parent(network: nn.Cell, weights: Checkpoint, manifest: Mapping[str, An
     if manifest["kind"] != "incremental":
         return f"{text}; head: new ({len(names)} classes)"
     if weights.task != tasks.CLASSIFY:
-        new = {name: p for name, p in network.parameters_dict().items() if name in weights.head}
-        return f"{text}; {load_exactly(new, weights.head, weights.path, 'head')}"
+        own = {name: p for name, p in network.parameters_dict().items() if name in weights.head}
+        return f"{text}; {load_exactly(own, weights.head, weights.path, 'head')}"
     for part, fresh in network.head.parameters_dict().items():
         if part.startswith("hidden."):  # shared by all classes
             fresh.set_data(ms.Tensor(weights.head[part]))

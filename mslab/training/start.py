@@ -346,7 +346,7 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
 
 def baseline(run: RunFolder, report: DatasetReport) -> tuple[float | None, str]:
     """(what the network is compared with: a linear model, or an answer without looking; a text about it)."""
-    labels = build.label_feed(run, run.settings, report, ALONE)
+    labels = build.label_feed(run, run.settings.replace(cache="none"), report, ALONE)  # each image is read once
     if labels is not None:
         found = task_measuring.witness(labels)
         run.manifest["metrics"]["constant"] = finite({k: v for k, v in found.items() if isinstance(v, float)})

@@ -63,7 +63,8 @@ class Trainer:
         examiner: examining.Examiner | None = None,
     ) -> None:
         self.network, self.trained, self.feed, self.loss = network, trained, feed, loss
-        self.settings, self.group, self.examiner = settings, group, examiner or examining.OfClasses()
+        self.settings, self.group = settings, group
+        self.examiner: examining.Examiner = examiner or examining.OfClasses()
         self.epochs, self.steps = settings.epochs, len(rates) // settings.epochs  # steps of an epoch
         self.names = [parameter.name for parameter in network.get_parameters()]
         self.schedule, self.rates, self.factor = rates, rates, 1.0  # rates: the schedule times the factors so far

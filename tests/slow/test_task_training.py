@@ -8,6 +8,7 @@ from drawn_samples import random_sample, rectangles
 from mslab.model import ResNet50, resnet50_backbone, resnet50_head
 from mslab.tasks import detect, keypoints, multilabel, segment
 from mslab.tasks.neck import MapHead, MapNetwork
+from mslab.tasks.registry import task_of
 from mslab.tasks.sample import fitted
 from mslab.training.train_step import TrainStep
 
@@ -59,7 +60,9 @@ def test_segment_finds_all_pixels(samples, backbone):
 
 def test_keypoints_finds_all_points(samples, backbone):
     network = MapNetwork(backbone, keypoints.head(3))
-    crops = [fitted(crop, SIZE) for sample in samples for crop, _ in keypoints.crops(sample)][:8]
+    task = task_of({"task": "keypoints", "class_names": ["near", "far", "middle"]})
+    crops = [task.cut(sample, part) for sample in samples for part in task.parts(sample, sample.size)]
+    crops = [fitted(crop, SIZE) for crop in crops[:8]]
     outputs = learnt(network, keypoints.PointLoss(), crops, lambda sample: keypoints.target(sample, network.stride))
     found = [keypoints.decode(row, network.stride) for row in outputs]
     truth, boxes = [crop.points[0] for crop in crops], np.concatenate([crop.boxes for crop in crops])

@@ -20,7 +20,10 @@ from mslab.errors import DeviceError, TrainingError
 from mslab.evaluation import engines
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
-from mslab.training import build, features, learning_rates, losses, start, stopping
+from mslab.tasks.average_precision import Detections
+from mslab.tasks.labels import Category, ImageLabels, LabelSet
+from mslab.tasks.registry import class_of, task_of
+from mslab.training import build, features, freezing, learning_rates, losses, start, stopping
 from mslab.training.trainer import Trainer
 
 BASE = {"stages": STAGES[:1], "epochs": 3, "warmup_epochs": 1, "image_size": 16, "batch_size": 6}
@@ -312,6 +315,32 @@ def linked(config):
     return training_data.report_of(config.replace(train_data=str(root), val_data=str(root))).images
 
 
+def boxes(config):
+    """What is made of random outputs for an image and its tiles, and the figures of it."""
+    labels = LabelSet(categories=(Category("a"), Category("b")))
+    task, rng = task_of(class_of("detect").record(labels, config.model_dump())), np.random.default_rng(0)
+    parts = task.parts(ImageLabels(""), (64, 48))
+    means, spreads = np.array([[0, 0, 1, 1, 0.5, 0.5], [3, 3, 0.3, 0.3, 0.3, 0.3]])[..., None, None]
+    outputs = [rng.normal(means, spreads, (6, 8, 8)) for _ in parts]  # log-sizes of about 1: boxes of 11 pixels
+    answer = task.answer(outputs, parts, (64, 48), 32, 4)
+    there = Detections(answer.boxes[:3] + 1, np.ones(3), answer.classes[:3], np.zeros(3, bool))
+    return [values.tolist() for values in task.shown(answer)[:3]], task.figures([answer], [there])
+
+
+OF_BOXES = {"task": "detect"}
+TILED = OF_BOXES | {"tile_grid_size": [2, 2]}
+BOXES = {
+    "box_score_thresh": (0.99, OF_BOXES),
+    "nms_iou_thresh": (0.1, OF_BOXES),
+    "box_detections_per_img": (3, OF_BOXES),
+    "tile_grid_size": ([2, 2], OF_BOXES),
+    "tile_overlap_ratio": (0.5, TILED),
+    "tile_predictions_nms_thresh": (0.05, TILED),
+    "validation_metric_type": ("coco", OF_BOXES),
+    "validation_iou_threshold": (0.95, OF_BOXES),
+}
+
+
 CHANGED = {
     rates: RATES,
     batches: BATCHES,
@@ -331,6 +360,8 @@ CHANGED = {
     saved_files: {"max_to_keep": (1, {})},
     evaluated: {"calibrate": (True, {})},
     callbacks: {"log_to": ("tensorboard", {})},
+    boxes: BOXES,
+    freezing.outline: {"task": ("detect", {})},
     norms_of_two_workers: {"sync_bn": (True, {})},
 }
 ROWS = [pytest.param(probe, name, id=f"{probe.__name__}-{name}") for probe, table in CHANGED.items() for name in table]

@@ -5,15 +5,19 @@ import numpy as np
 import pytest
 from drawn_samples import random_sample, rectangles
 
+from mslab.config import FIELDS
+from mslab.config.tasks import OF_DETECT
 from mslab.cpu_layout import stack_small_maps
 from mslab.model import resnet50_backbone
 from mslab.tasks import detect, keypoints, multilabel, segment
 from mslab.tasks.average_precision import Detections
 from mslab.tasks.labels import IGNORED
 from mslab.tasks.neck import MapHead, MapNetwork, enlarged, stage_shapes
-from mslab.tasks.tiles import joined, tile_boxes, tiled
+from mslab.tasks.registry import task_of
+from mslab.tasks.tiles import tile_boxes
 
 STAGES = [[1, 8, 1], [1, 8, 2], [1, 16, 2]]
+OPTIONS = {name: FIELDS[name].default for name in OF_DETECT}
 MODES = pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE], ids=["pynative", "graph"])
 
 
@@ -259,9 +263,11 @@ def test_a_point_that_is_not_labelled_has_no_target_and_an_empty_map_no_accident
 
 def test_crops_lead_back_to_the_image():
     sample = rectangles(60, 50, [(2, 2, 20, 12), (30, 30, 60, 50), (5, 30, 15, 45)], [0, 1, 2], [False, False, True])
-    crops = keypoints.crops(sample)
-    assert len(crops) == 2  # the ignored one has none
-    for i, (crop, box) in enumerate(crops):
+    task = task_of({"task": "keypoints", "class_names": ["near", "far", "middle"]})
+    parts = task.parts(sample, sample.size)
+    assert [part.number for part in parts] == [0, 1]  # the ignored one has none
+    for i, part in enumerate(parts):
+        crop, box = task.cut(sample, part), part.box
         width, height = crop.size
         assert width == height == int(np.ceil(max(sample.boxes[i, 2:] - sample.boxes[i, :2]) * 1.25))
         back = keypoints.uncropped(crop.points[0], box, width)
@@ -271,7 +277,7 @@ def test_crops_lead_back_to_the_image():
             crop.mask is None
             and crop.image[y, x].tolist() == sample.image[tuple(sample.points[i, 2, 1::-1].astype(int))].tolist()
         )
-    assert keypoints.crops(rectangles(60, 50, [], [])) == []
+    assert task.parts(rectangles(60, 50, [], []), (60, 50)) == []
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -350,13 +356,14 @@ def test_boxes_of_tiles_are_joined_and_their_duplicates_dropped():
     rng = np.random.default_rng(6)
     for _ in range(10):
         sample = random_sample(rng, 100, 80)
-        boxes = tile_boxes(sample.size, (3, 2))
-        found = []
-        for part in tiled(sample, (3, 2)):
+        task = task_of({"task": "detect", "class_names": ["a"], "options": OPTIONS | {"tile_grid_size": [3, 2]}})
+        parts, found = task.parts(sample, sample.size), []
+        assert [part.box for part in parts[1:]] == tile_boxes(sample.size, (3, 2))
+        for part in (task.cut(sample, part) for part in parts):
             whole = ~part.ignored
             scores = part.boxes[whole, 2] - part.boxes[whole, 0] + part.boxes[whole, 3] - part.boxes[whole, 1]
             found.append(Detections(part.boxes[whole], scores / 200, part.classes[whole]))
-        both = joined(found, boxes, 0.0)
+        both = detect.joined(found, [part.box for part in parts[1:]], 0.0)
         order, expected = np.lexsort(both.boxes.T), np.lexsort(sample.boxes.T)
         np.testing.assert_allclose(both.boxes[order], sample.boxes[expected])
         np.testing.assert_array_equal(both.classes[order], sample.classes[expected])

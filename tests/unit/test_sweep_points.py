@@ -10,15 +10,17 @@ from studies import study_in as study_at
 from mslab.config import load_settings
 from mslab.experiments.sweep import trials
 from mslab.experiments.sweep.pool import TrialPool
-from mslab.experiments.sweep.sampling import LikeMedianPruner, Points, points_of
+from mslab.experiments.sweep.sampling import LikeMedianPruner, SpacePoints, points_of
 from mslab.experiments.sweep.space import suggest
 from mslab.experiments.sweep.study import SweepOptions, too_many
 
 FLIPS = {"flip": CategoricalDistribution([True, False]), "label_smoothing": FloatDistribution(0, 0.1, step=0.1)}
 
 
-def points(space: dict, images: int = 0, **more) -> Points:
-    return Points(load_settings(minimal() | {"lr_max": 0.1, "epochs": 4, "warmup_epochs": 1} | more), space, images)
+def points(space: dict, images: int = 0, **more) -> SpacePoints:
+    return SpacePoints(
+        load_settings(minimal() | {"lr_max": 0.1, "epochs": 4, "warmup_epochs": 1} | more), space, images
+    )
 
 
 def study_in(folder, **more) -> optuna.Study:

@@ -34,7 +34,7 @@ RATES = (  # settings from which rates_of makes the rates
 )
 
 
-class Points:
+class SpacePoints:
     """The points of a space, for one config and number of training images (0: unknown)."""
 
     def __init__(self, settings: Settings, space: Space, images: int = 0) -> None:
@@ -146,7 +146,7 @@ def values_of(trial: FrozenTrial) -> dict[str, Any]:
 class UntriedSampler(BaseSampler):
     """Draws as another sampler does, again if the point was tried; what is left of a small space is drawn from it."""
 
-    def __init__(self, inner: BaseSampler, points: Points, seed: int) -> None:
+    def __init__(self, inner: BaseSampler, points: SpacePoints, seed: int) -> None:
         self.inner, self.points = inner, points
         self.random = RandomSampler(seed=seed)
         self.rng = np.random.default_rng(seed)
@@ -200,7 +200,7 @@ class UntriedSampler(BaseSampler):
         return self.inner.sample_independent(study, trial, name, kind)
 
 
-def points_of(study: optuna.Study) -> Points:
+def points_of(study: optuna.Study) -> SpacePoints:
     """The points of a study that open_study has opened."""
     assert isinstance(study.sampler, UntriedSampler)
     return study.sampler.points

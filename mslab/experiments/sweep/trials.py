@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mslab.config import Settings
 from mslab.errors import ConfigError
-from mslab.experiments.sweep.sampling import LikeMedianPruner, Points, UntriedSampler
+from mslab.experiments.sweep.sampling import LikeMedianPruner, SpacePoints, UntriedSampler
 from mslab.experiments.sweep.space import Space, contains, decode, describe, encode, grid, suggest
 from mslab.files import kind_of
 from mslab.runs import ranking
@@ -118,7 +118,7 @@ def open_study(
     Raises ConfigError.
     """
     content = settings.model_dump(mode="json")
-    points = Points(settings, space, data.get("count", 0))
+    points = SpacePoints(settings, space, data.get("count", 0))
     about = {"the space": [describe(*item) for item in space.items()], **data}
     about.pop("count", None)
     about |= {key: value for key, value in content.items() if key not in LOCAL}
@@ -204,7 +204,7 @@ def count(study: optuna.Study, waiting: bool) -> int:
     return sum((trial.state == TrialState.WAITING) == waiting for trial in tries)
 
 
-def equal_to(study: optuna.Study, trial: optuna.Trial, points: Points) -> int | None:
+def equal_to(study: optuna.Study, trial: optuna.Trial, points: SpacePoints) -> int | None:
     """The number of an earlier trial with the same point, which another machine drew at the same time; or None."""
     number, key = number_of(study, trial), points.key(trial.user_attrs["values"])
     for other, earlier in enumerate(last_tries(study)):
