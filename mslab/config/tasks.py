@@ -58,6 +58,8 @@ def meant(text: str) -> str:
     # meant("imageObjectDetection") -> "detect"; meant("keypointrcnn_resnet50_fpn") -> "keypoints"; meant("ocr") -> ""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s.-]+", "_", text[:100].strip()).lower()
     return next((answer for pattern, answer in THEIRS if re.search(pattern, text)), "")
+
+
 def refuse(settings: Any, what: str) -> None:
     """Raise ConfigError unless the settings are of classification."""
     if settings.task != CLASSIFY:
