@@ -49,8 +49,10 @@ SCORES = {  # of an image
 EXPLAINED = {
     "detect": "Missed and invented are counted among the boxes with a score of at least {score} (box_score_thresh). A "
     "box is right if it has the class and overlaps the true box by at least {overlap}.",
-    "segment": "A class is missed if no pixel of it is right, and invented if it is not in the image.",
-    "keypoints": "A point is missed if it is more than 0.2 of the box's longer side from where it is.",
+    "segment": "A class is missed if no pixel of it is right, and invented if it is not in the "
+    "image. Behind a name: its overlap (IoU).",
+    "keypoints": "A point is missed if it is more than 0.2 of the box's longer side from where it is. Behind "
+    "a name: its mean error.",
     "multilabel": "A tag is given where its probability is at least its threshold, which was chosen on these images.",
 }
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mslab.config import tasks
 from mslab.files import open_regular
 from mslab.report import plots
 from mslab.runs import history, manifest, ranking
@@ -113,7 +114,8 @@ def picture(run: RunFolder, status: str, console: Console) -> Text:
     width, height = min(MAX_WIDTH, columns), min(12, max(3, (free - 6) // 2))
     free = free if console.is_terminal else 1000
     if run.history and width >= LEAST_WIDTH:
-        for name, key in (("loss", "loss"), ("accuracy", "acc"))[: max(0, free) // (height + 3)]:
+        measure = "accuracy" if run.settings.task == tasks.CLASSIFY else tasks.measure(run.settings)
+        for name, key in (("loss", "loss"), (measure, "acc"))[: max(0, free) // (height + 3)]:
             series = {part: np.array([row[f"{part}_{key}"] for row in run.history]) for part, _, _ in SHAPES}
             parts += [Text(), *chart(name, series, width, height)]
     return Text("\n").join(parts)

@@ -6,6 +6,7 @@ counts, then the earliest epoch. A measure that is undefined (NaN) is never the 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -83,6 +84,14 @@ def others(rows: Sequence[dict[str, Any]], best_by: str | None) -> dict[str, int
 def shown(settings: Settings) -> str:
     """How the column val_acc is called for people: by the measure that it has in this task."""
     return "val_acc" if settings.task == tasks.CLASSIFY else f"val_{tasks.measure(settings)}"
+
+
+def recorded_name(content: Mapping[str, Any]) -> str:
+    """The same from a manifest; "val_acc" in those of an older mslab, which knew no other task."""
+    settings = content["settings"] or {}
+    if settings.get("task") not in tasks.TASKS:
+        return "val_acc"
+    return f"val_{tasks.measure(SimpleNamespace(**{'validation_metric_type': 'voc'} | settings))}"
 
 
 def best_text(row: Row, best_by: str | None, called: str = "val_acc") -> str:
