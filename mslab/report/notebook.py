@@ -22,6 +22,8 @@ from easydict import EasyDict
 from markupsafe import Markup
 
 from mslab.check import DatasetReport, check_dataset
+from mslab.check.report import counted
+from mslab.config import tasks
 from mslab.errors import DatasetError, RunError
 from mslab.escaping import command, escape_control
 from mslab.report.markup import shaded, table
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from mslab.data.sources import ImageSource
     from mslab.evaluation import gradcam
     from mslab.evaluation.models import Model
+    from mslab.report.answers import Answers
 
 COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # shown columns of the history
 SHOWN = 12  # shown rows of the history, the last ones
@@ -49,6 +52,7 @@ class Run:
         self._run = RunFolder.read(path)
         self.device = device
         self._inspected: dict[str | None, gradcam.Inspection] = {}
+        self._answers: Answers | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -73,20 +77,27 @@ class Run:
     @property
     def history(self) -> "History":
         """One row per epoch, as in history.csv."""
-        return History(self._run.history)
+        rows = History(self._run.history)
+        rows.called = ranking.shown(self._run.settings)
+        return rows
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Figures of the best epoch: best_epoch, val_acc, val_loss, linear_acc, and per class precision, recall, F1."""
+        """Figures of the best epoch: best_epoch, val_acc, val_loss, linear_acc, and per class precision, recall, F1.
+
+        Of a task, what eval.json has: its figures, and `by_name` those of each class, point or tag.
+        """
         best, figures = self._run.best, dict(self.manifest["metrics"])
         if best:
             figures |= ranking.metrics(best, self._run.best_by)
-            figures["per_class"] = self._figures()["per_class"]
+            found = self._figures()
+            figures |= {"per_class": found["per_class"]} if self._of_classes else found
         return figures
 
     @property
     def confusion(self) -> "Confusion":
         """Counts of the best epoch's validation images, int (class_num, class_num): row = true, column = predicted."""
+        self._refuse_task("confusion", "metrics")
         figures = self._figures()
         matrix = np.array(figures["confusion"], int).view(Confusion)
         matrix.class_names = self.class_names
@@ -94,6 +105,7 @@ class Run:
 
     def mistakes(self, n: int = 12, data: str | Path | None = None) -> "Predictions":
         """The n most confident mistakes on the validation images, or on a folder (if it has splits: test, else val)."""
+        self._refuse_task("mistakes", "show_answers()")
         inspection = self._inspect(data)
         wrong = inspection.mistakes()
         mistakes = self._predictions(inspection.images, wrong[:n], inspection.probabilities[wrong[:n]], labelled=True)
@@ -107,6 +119,7 @@ class Run:
 
         Raises DatasetError, with all reasons, if some images cannot be read.
         """
+        self._refuse_task("predict", "show_answers()")
         from mslab.data import sources
         from mslab.inference import predicting
 
@@ -131,12 +144,27 @@ class Run:
 
     def suspects(self, data: str | Path | None = None, folds: int = 5) -> Suspects:
         """Images whose label is probably wrong, of the run's data or of a folder. Also written to the run folder."""
+        self._refuse_task("suspects", "show_answers()")
         from mslab.report import suspects
 
         report = check_dataset(data, **weights.reading_of(self.path)) if data else self._images()
         result = suspects.find(self.path, report.root, report, folds, self.device)
         suspects.write(result, self.path)
         return result
+
+    def show_answers(self, n: int = 6) -> "ShownAnswers":
+        """The n worst answers of a task on the validation images, each as its labels and its answer, drawn."""
+        if self._of_classes:
+            raise RunError(
+                f"{self.path} answers with classes, which are not drawn.",
+                expected="a run of another task: detect, segment, keypoints or multilabel",
+                fix="run.mistakes() shows the images of its most confident mistakes",
+            )
+        from mslab.report import answers
+
+        if self._answers is None:
+            self._answers = answers.of_run(self._located(), self.device)
+        return ShownAnswers(answers.card(self._answers, index) for index in self._answers.order[:n])
 
     def report(self, lang: str = "") -> Path:
         """Write report.html into the run's folder, in en or zh, by default in the user's language. Returns its path."""
@@ -149,11 +177,13 @@ class Run:
 
     def _repr_html_(self) -> str:
         text = Markup("<p><strong>{}</strong>: {}</p>").format(one_line(self.path), self._state())
-        return escape_control(text + (curves(self._run.history) if self._run.history else ""))
+        return escape_control(
+            text + (curves(self._run.history, ranking.shown(self._run.settings)) if self._run.history else "")
+        )
 
     def _state(self) -> str:
         run, best = self._run, self._run.best
-        text = f"{len(self.class_names)} classes, {run.epochs_done} of {run.settings.epochs} epochs"
+        text = f"{counted(len(self.class_names), tasks.NOUNS.get(run.settings.task, 'class'))}, {run.epochs_done} of {run.settings.epochs} epochs"
         text += f", {self.manifest['status']}"
         text += f"; {ranking.best_text(best, self._run.best_by, ranking.shown(self._run.settings))}" if best else ""
         linear = self.manifest["metrics"].get("linear_acc")
@@ -184,11 +214,28 @@ class Run:
         """Check the run's own images. Paths in its config are relative to the folder above runs/, where it started."""
         from mslab.report import validation
 
+        return validation.images_of(self._located())
+
+    def _located(self) -> RunFolder:
+        """The run with paths of its images that lead there from here."""
         settings, home = self._run.settings, self.path.resolve().parent.parent
         for key in ("train_data", "val_data") if home != Path.cwd() else ():
             if (folder := home / getattr(settings, key)).exists():
                 settings = settings.replace(**{key: str(folder)})
-        return validation.images_of(RunFolder(self.path, settings, self.manifest))
+        return RunFolder(self.path, settings, self.manifest)
+
+    @property
+    def _of_classes(self) -> bool:
+        return self._run.settings.task == tasks.CLASSIFY
+
+    def _refuse_task(self, name: str, instead: str) -> None:
+        """Raise RunError for what makes sense for classes only."""
+        if not self._of_classes:
+            raise RunError(
+                f"run.{name} is about images of one class each; {self.path} is of task: {self._run.settings.task}.",
+                expected="a run of task: classify",
+                fix=f"run.{instead}, or run.report() for the whole page",
+            )
 
     def _inspect(self, root: str | Path | None) -> "gradcam.Inspection":
         """The network's results on the validation images or on a folder of images. Cached."""
@@ -256,8 +303,41 @@ def as_file(image: Any, path: Path) -> Path:
 # --- results with an HTML view ----------------------------------------------------------------------------------------
 
 
+class ShownAnswers(list[dict[str, Any]]):
+    """Images with their labels and with a network's answer, the worst first."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{one_line(row['name'], 40)}: {row['score']:.3f}{wrong(row)}" for row in self)
+
+    def _repr_html_(self) -> str:
+        picture = Markup('<img alt="{}" style="width:240px" src="{}">')
+        cards = Markup("").join(
+            Markup('<div style="overflow-wrap:anywhere"><div>{} {}</div>{} {:.3f}{}</div>').format(
+                picture.format("labels", row["truth"]),
+                picture.format("answer", row["answer"]),
+                one_line(row["name"], 40),
+                row["score"],
+                wrong(row),
+            )
+            for row in self
+        )
+        return escape_control(Markup("<p>left: the labels, right: the answer</p><div>{}</div>").format(cards))
+
+
+def wrong(row: dict[str, Any]) -> str:
+    """What an answer has missed and invented."""
+    # wrong({"missed": [("a", 2)], "invented": []}) -> ", missed a x2"
+    texts = []
+    for key in ("missed", "invented"):
+        names = [f"{one_line(name, 24)}{f' x{n}' * (n > 1)}" for name, n in row[key]]
+        texts += [f", {key} {', '.join(names)}"] * bool(names)
+    return "".join(texts)
+
+
 class History(list[dict[str, Any]]):
     """One row per epoch."""
+
+    called = "val_acc"  # how people call that column
 
     @property
     def columns(self) -> list[str]:
@@ -265,10 +345,14 @@ class History(list[dict[str, Any]]):
         more = [name for name in (self[0] if self else ()) if name.startswith("val_") and name not in COLUMNS]
         return [*COLUMNS[:-1], *more, COLUMNS[-1]]
 
+    @property
+    def titles(self) -> list[str]:
+        return [self.called if name == "val_acc" else name for name in self.columns]
+
     def __repr__(self) -> str:
         if not self:
             return "no epoch was completed"
-        grid = empty_table(None, self.columns, left=self.columns)
+        grid = empty_table(None, self.titles, left=self.titles)
         for row in self[-SHOWN:]:
             grid.add_row(*(number(row[key]) for key in self.columns))
         return "\n".join([f"… {len(self) - SHOWN} epochs before"] * (len(self) > SHOWN) + [render(grid)])
@@ -278,7 +362,7 @@ class History(list[dict[str, Any]]):
             return "<p>no epoch was completed</p>"
         before = Markup("<p>… {} epochs before</p>").format(len(self) - SHOWN) if len(self) > SHOWN else ""
         rows = [[number(row[key]) for key in self.columns] for row in self[-SHOWN:]]
-        return escape_control(curves(self) + before + table(self.columns, rows))
+        return escape_control(curves(self, self.called) + before + table(self.titles, rows))
 
 
 class Confusion(np.ndarray):
@@ -356,7 +440,7 @@ def number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4g}"
 
 
-def curves(rows: Sequence[dict[str, Any]]) -> Markup:
+def curves(rows: Sequence[dict[str, Any]], called: str = "val_acc") -> Markup:
     """A picture of loss and accuracy over the epochs."""
     from matplotlib.figure import Figure
 
@@ -364,7 +448,12 @@ def curves(rows: Sequence[dict[str, Any]]) -> Markup:
     for axes, name in zip(figure.subplots(1, 2), ("loss", "acc"), strict=True):
         for part, style in (("train", "o--"), ("val", "o-")):
             measured = [(row["epoch"], row[f"{part}_{name}"]) for row in rows if not math.isnan(row[f"{part}_{name}"])]
-            axes.plot(*zip(*measured, strict=True), style, markersize=3, label=f"{part}_{name}")
+            axes.plot(
+                *zip(*measured, strict=True),
+                style,
+                markersize=3,
+                label=called if (part, name) == ("val", "acc") else f"{part}_{name}",
+            )
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

@@ -101,7 +101,12 @@ def show_maps(settings: Settings, record: Mapping[str, Any], backbone: Any) -> s
     used = ", ".join(f"layer{i}" for i in range(network.first + 1, len(maps) + 1))
     row("neck", f"pyramid of {used}", merged, parameters(network.neck))
     found = network.head(merged)
-    row("head", f"{plural(settings.class_num, tasks.NOUNS[settings.task])}{EXTRA[settings.task]}", found, parameters(network.head))
+    row(
+        "head",
+        f"{plural(settings.class_num, tasks.NOUNS[settings.task])}{EXTRA[settings.task]}",
+        found,
+        parameters(network.head),
+    )
     table.add_section()
     row("network", "backbone, neck and head", found, parameters(network))
     cells = f"a cell of the output is {network.stride}x{network.stride} pixels"
@@ -186,7 +191,9 @@ def task_table(result: Mapping[str, Any], title: str) -> str:
             table.add_row(cell(name), amount(value))
     names = result.get("by_name", {})
     columns = list(next(iter(names.values()), {}))
-    each = empty_table("", (tasks.NOUNS[result["task"]], *columns), (tasks.NOUNS[result["task"]],), complete="--json FILE")
+    each = empty_table(
+        "", (tasks.NOUNS[result["task"]], *columns), (tasks.NOUNS[result["task"]],), complete="--json FILE"
+    )
     for name, row in names.items():
         each.add_row(cell(name), *(amount(row[key]) for key in columns))
     tables = [render(table), *[render(each)] * bool(names)]

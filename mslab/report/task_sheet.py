@@ -36,7 +36,9 @@ def augment_sheet(config: Settings, out: Path, report: DatasetReport, count: int
     sheet = tiles(pictures, captions, [True] * len(pictures), columns=6, side=max(LEAST, config.image_size))
     replace_atomically(out, lambda file: sheet.save(file, "PNG"))
     steps = [f"crop of {config.crop_scale:g} to 1 of the area"] * (config.crop_scale < 1)
-    steps += ["mirrored half of the time"] * config.flip + [f"color jitter {config.color_jitter:g}"] * bool(config.color_jitter)
+    steps += ["mirrored half of the time"] * config.flip + [f"color jitter {config.color_jitter:g}"] * bool(
+        config.color_jitter
+    )
     what = "objects" if config.task == "keypoints" else "training images"
     title = f"{out}: {len(pictures)} {what} of epoch 1 as the network sees them, {config.image_size}x{config.image_size} pixels"
     renamed = [f"{short} = {name}" for short, name in zip(drawn.names, task.names, strict=True) if short != name]

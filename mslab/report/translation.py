@@ -251,8 +251,7 @@ CHINESE = {
         "漏掉与多报只统计得分不低于 {score}（box_score_thresh）的框。类别相同且与真实框的重叠度不低于 {overlap} 的框为正确。"
     ),
     "A class is missed if no pixel of it is right, and invented if it is not in the image. Behind a name: its overlap "
-    "(IoU).": ("某类没有一个像素正确为漏掉；图像中没有该类却给出该类为多报。名称后为其重叠度（IoU）。"
-    ),
+    "(IoU).": ("某类没有一个像素正确为漏掉；图像中没有该类却给出该类为多报。名称后为其重叠度（IoU）。"),
     "A point is missed if it is more than 0.2 of the box's longer side from where it is. Behind a name: its mean error.": (
         "与真实位置的距离超过框长边 0.2 倍的关键点为漏掉。名称后为其平均误差。"
     ),

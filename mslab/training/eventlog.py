@@ -85,7 +85,10 @@ class EventLog(Callback):
         curved = figures and self.of_classes
         counts = self.group.sum(self.counts.ravel()).reshape(self.counts.shape) if curved else None
         if self.file:
-            summaries = [*scalars(history[-1], ranking.shown(self.run.settings)), *histograms(network, self.run.settings.network)]
+            summaries = [
+                *scalars(history[-1], ranking.shown(self.run.settings)),
+                *histograms(network, self.run.settings.network),
+            ]
             if self.pixels is not None:
                 summaries.append(summary.image("first_batch", self.pixels, dataformats="NHWC"))  # eight in a row
             if counts is not None:
@@ -98,7 +101,9 @@ def scalars(row: Mapping[str, Any], called: str = "val_acc") -> list[Any]:
     """The summaries of a row of history.csv, without the columns that were not measured. `called`: val_acc for people."""
     more = {key: f"{key.removeprefix('val_')}/val" for key in row if key.startswith("val_") and key not in SCALARS}
     of_task = {} if called == "val_acc" else {"val_acc": f"{called.removeprefix('val_')}/val"}
-    return [summary.scalar(tag, row[key]) for key, tag in (SCALARS | more | of_task).items() if not math.isnan(row[key])]
+    return [
+        summary.scalar(tag, row[key]) for key, tag in (SCALARS | more | of_task).items() if not math.isnan(row[key])
+    ]
 
 
 def histograms(network: Any, name: str | None = None) -> list[Any]:
