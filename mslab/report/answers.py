@@ -109,9 +109,7 @@ def inspect_run(run: RunFolder, device: str) -> dict[str, Any]:
         ],
         "colours": legend(found.task) if found.task.is_map else [],
         "numbered": [
-            (drawn, name)
-            for drawn, name in zip(drawn_names(found.task), found.task.names, strict=True)
-            if drawn != name
+            pair for pair in zip(drawn_names(found.task), found.task.names, strict=True) if pair[0] != pair[1]
         ],
         "predictions": [
             {"file": name, **finite(row._asdict())} for name, row in zip(found.names, found.compared, strict=True)

@@ -1,4 +1,4 @@
-"""The part of a report that a task has where classification has accuracy and confusion matrix: its figures in tables."""
+"""What a report has of a task where classification has accuracy and confusion matrix: its figures in tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,9 @@ from mslab.config import tasks
 from mslab.report.validation import Translate
 from mslab.runs.folder import RunFolder
 
-OVERLAP = "validation_iou_threshold"
 MEANINGS = {  # figure of eval.json -> what it says
-    "voc_map": "mean over the classes of the average precision; a box is right if it overlaps the true one by {overlap}",
+    "voc_map": "mean over the classes of the average precision; a box is right if it overlaps the true one "
+    "by {overlap}",
     "coco_map": "the same, mean over required overlaps from 0.50 to 0.95 (COCO)",
     "coco_map_50": "average precision at an overlap of 0.50 (COCO)",
     "coco_map_75": "average precision at an overlap of 0.75 (COCO)",

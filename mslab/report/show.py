@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mslab.check import DatasetReport
+from mslab.check.report import counted
 from mslab.check.worker import open_image
 from mslab.checkpoint import networks
 from mslab.config import Settings, Source, load_settings, tasks
@@ -101,12 +102,8 @@ def show_maps(settings: Settings, record: Mapping[str, Any], backbone: Any) -> s
     used = ", ".join(f"layer{i}" for i in range(network.first + 1, len(maps) + 1))
     row("neck", f"pyramid of {used}", merged, parameters(network.neck))
     found = network.head(merged)
-    row(
-        "head",
-        f"{plural(settings.class_num, tasks.NOUNS[settings.task])}{EXTRA[settings.task]}",
-        found,
-        parameters(network.head),
-    )
+    what = counted(settings.class_num, tasks.NOUNS[settings.task]) + EXTRA[settings.task]
+    row("head", what, found, parameters(network.head))
     table.add_section()
     row("network", "backbone, neck and head", found, parameters(network))
     cells = f"a cell of the output is {network.stride}x{network.stride} pixels"
@@ -191,9 +188,8 @@ def task_table(result: Mapping[str, Any], title: str) -> str:
             table.add_row(cell(name), amount(value))
     names = result.get("by_name", {})
     columns = list(next(iter(names.values()), {}))
-    each = empty_table(
-        "", (tasks.NOUNS[result["task"]], *columns), (tasks.NOUNS[result["task"]],), complete="--json FILE"
-    )
+    noun = tasks.NOUNS[result["task"]]
+    each = empty_table(None, (noun, *columns), (noun,), complete="--json FILE")
     for name, row in names.items():
         each.add_row(cell(name), *(amount(row[key]) for key in columns))
     tables = [render(table), *[render(each)] * bool(names)]

@@ -40,7 +40,8 @@ def augment_sheet(config: Settings, out: Path, report: DatasetReport, count: int
         config.color_jitter
     )
     what = "objects" if config.task == "keypoints" else "training images"
-    title = f"{out}: {len(pictures)} {what} of epoch 1 as the network sees them, {config.image_size}x{config.image_size} pixels"
+    size = config.image_size
+    title = f"{out}: {len(pictures)} {what} of epoch 1 as the network sees them, {size}x{size} pixels"
     renamed = [f"{short} = {name}" for short, name in zip(drawn.names, task.names, strict=True) if short != name]
     notes = [f"note: drawn as {', '.join(renamed)}"] * bool(renamed)
     return "\n".join([title, f"operations  {', '.join(steps) or 'none'}", *notes])

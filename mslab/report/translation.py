@@ -248,13 +248,13 @@ CHINESE = {
     "share of its tags that are right": "该图像中判断正确的标签所占比例",
     "Missed and invented are counted among the boxes with a score of at least {score} (box_score_thresh). A box is "
     "right if it has the class and overlaps the true box by at least {overlap}.": (
-        "漏掉与多报只统计得分不低于 {score}（box_score_thresh）的框。类别相同且与真实框的重叠度不低于 {overlap} 的框为正确。"
+        "漏掉与多报只统计得分不低于 {score}（box_score_thresh）的框。"
+        "类别相同且与真实框的重叠度不低于 {overlap} 的框为正确。"
     ),
     "A class is missed if no pixel of it is right, and invented if it is not in the image. Behind a name: its overlap "
     "(IoU).": ("某类没有一个像素正确为漏掉；图像中没有该类却给出该类为多报。名称后为其重叠度（IoU）。"),
-    "A point is missed if it is more than 0.2 of the box's longer side from where it is. Behind a name: its mean error.": (
-        "与真实位置的距离超过框长边 0.2 倍的关键点为漏掉。名称后为其平均误差。"
-    ),
+    "A point is missed if it is more than 0.2 of the box's longer side from where it is. Behind a name: its mean "
+    "error.": ("与真实位置的距离超过框长边 0.2 倍的关键点为漏掉。名称后为其平均误差。"),
     "A tag is given where its probability is at least its threshold, which was chosen on these images.": (
         "概率达到阈值即给出该标签；阈值是在这些图像上选定的。"
     ),

@@ -57,10 +57,8 @@ def write_report(
     given = finding.expanded(runs)
     is_single = len(given) == 1
     folders, left_out = ([RunFolder.read(given[0])], []) if is_single else readable(given)
-    if (
-        is_single and (engine or precision) and folders[0].settings.task == CLASSIFY
-    ):  # otherwise a page without the network's sections would be written
-        settings = folders[0].settings
+    settings = folders[0].settings
+    if is_single and (engine or precision) and settings.task == CLASSIFY:  # else a page without the network's sections
         engines.choose(engine or settings.engine, precision or "fp32", network=networks.of_settings(settings))
     if is_single and engine not in ("", "auto", "mindspore"):
         refuse_engine(folders[0], engine)

@@ -84,7 +84,7 @@ def task_of(network: object, choice: Choice = NO_CHOICE) -> str:
     return checkpoint.read(best_file(network), choice).task
 
 
-def refuse_task(network: object, what: str) -> None:
+def refuse_task(network: str | Path, what: str) -> None:
     """Raise RunError for a network of another task than classification. `what`: a clause, what needs classes."""
     task = task_of(network)
     if task != CLASSIFY:

@@ -257,9 +257,8 @@ class Detect(Task):
     def compare(self, answer: Detections, truth: Detections) -> Comparison:
         """score: F1 of the boxes at box_score_thresh; 1 for an image of nothing in which nothing was found."""
         rows = self.by_name([answer], [truth])
-        missed, invented = (
-            [name for name, row in rows.items() for _ in range(row[key])] for key in ("missed", "invented")
-        )
+        missed = [name for name, row in rows.items() for _ in range(row["missed"])]
+        invented = [name for name, row in rows.items() for _ in range(row["invented"])]
         hits = sum(row["objects"] for row in rows.values()) - len(missed)
         wrong = len(missed) + len(invented)
         return Comparison(2 * hits / (2 * hits + wrong) if hits or wrong else 1.0, missed, invented)

@@ -187,7 +187,7 @@ class Keypoints(Task):
     def by_name(self, answers: Sequence[Points], truths: Sequence[Points]) -> dict[str, Figures]:
         """pck; nme, the mean error as a share of the box; labelled points."""
         pairs = zip(answers, truths, strict=True)
-        rows = [row for own, there in pairs for row in errors_of(own.points, there.points, there.boxes)]
+        rows = [row for own, there in pairs for row in errors_of(list(own.points), list(there.points), there.boxes)]
         errors = [np.array([own[k] for own, seen in rows if seen[k]]) for k in range(len(self.names))]
         return {
             name: {
@@ -199,8 +199,8 @@ class Keypoints(Task):
         }
 
     def compare(self, answer: Points, truth: Points) -> Comparison:
-        """score: minus the mean error as a share of the box. Missed: points that pck counts as wrong, of each object."""
-        rows = errors_of(answer.points, truth.points, truth.boxes)
+        """score: minus the mean error as a share of the box. Missed: points that pck counts as wrong."""
+        rows = errors_of(list(answer.points), list(truth.points), truth.boxes)
         missed = [self.names[k] for own, seen in rows for k in np.flatnonzero(seen & (own > PCK))]
         errors = [own[seen] for own, seen in rows]
         means = {name: row["nme"] for name, row in self.by_name([answer], [truth]).items() if row["points"]}

@@ -6,6 +6,7 @@ square that the network takes, and has one target; the outputs of all parts toge
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -34,7 +35,9 @@ class Comparison(NamedTuple):
     score: float  # the higher the better; NaN where nothing is labelled
     missed: list[str]  # names, one for each thing
     invented: list[str]
-    parts: dict[str, float] = {}  # by name: segment's IoU, the errors of keypoints as shares of the box
+    parts: Mapping[str, float] = MappingProxyType(
+        {}
+    )  # by name: segment's IoU, the errors of keypoints as shares of the box
 
 
 class Task(ABC):

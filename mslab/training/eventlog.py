@@ -98,7 +98,7 @@ class EventLog(Callback):
 
 
 def scalars(row: Mapping[str, Any], called: str = "val_acc") -> list[Any]:
-    """The summaries of a row of history.csv, without the columns that were not measured. `called`: val_acc for people."""
+    """The summaries of a row of history.csv, without what was not measured. `called`: val_acc for people."""
     more = {key: f"{key.removeprefix('val_')}/val" for key in row if key.startswith("val_") and key not in SCALARS}
     of_task = {} if called == "val_acc" else {"val_acc": f"{called.removeprefix('val_')}/val"}
     return [
