@@ -261,7 +261,7 @@ class Detect(Task):
         invented = [name for name, row in rows.items() for _ in range(row["invented"])]
         hits = sum(row["objects"] for row in rows.values()) - len(missed)
         wrong = len(missed) + len(invented)
-        return Comparison(2 * hits / (2 * hits + wrong) if hits or wrong else 1.0, missed, invented)
+        return Comparison(2 * hits / (2 * hits + wrong) if hits or wrong else 1.0, missed, invented, {})
 
     def scaled(self, answer: Detections, factor: float, size: tuple[int, int]) -> Detections:
         return answer._replace(boxes=answer.boxes * factor)

@@ -153,7 +153,7 @@ class Multilabel(Task):
         """score: the share of the tags that are right."""
         given, there = set(self.given(answer)), set(np.flatnonzero(truth).tolist())
         missed, invented = ([self.names[t] for t in sorted(tags)] for tags in (there - given, given - there))
-        return Comparison(1 - len(missed + invented) / len(self.names), missed, invented)
+        return Comparison(1 - len(missed + invented) / len(self.names), missed, invented, {})
 
     def constant(self, samples: Sequence[Sample]) -> Callable[[Sample], np.ndarray]:
         """How frequent each tag is."""

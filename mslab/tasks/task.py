@@ -6,7 +6,6 @@ square that the network takes, and has one target; the outputs of all parts toge
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -35,7 +34,7 @@ class Comparison(NamedTuple):
     score: float  # the higher the better; NaN where nothing is labelled
     missed: list[str]  # names, one for each thing
     invented: list[str]
-    parts: Mapping[str, float] = MappingProxyType(
+    parts: dict[str, float]  # by name: IoU of segment, error of keypoints
         {}
     )  # by name: segment's IoU, the errors of keypoints as shares of the box
 
