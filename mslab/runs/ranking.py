@@ -86,6 +86,11 @@ def shown(settings: Settings) -> str:
     return "val_acc" if settings.task == tasks.CLASSIFY else f"val_{tasks.measure(settings)}"
 
 
+def named(row: Row, settings: Settings) -> dict[str, Any]:
+    """A row of history.csv for people, with val_acc by that name."""
+    return {shown(settings) if name == "val_acc" else name: value for name, value in row.items()}
+
+
 def recorded_name(content: Mapping[str, Any]) -> str:
     """The same from a manifest; "val_acc" in those of an older mslab, which knew no other task."""
     settings = content["settings"] or {}

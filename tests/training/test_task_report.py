@@ -18,9 +18,10 @@ from mslab.experiments import batch_tuner, lr_find
 from mslab.report import watching
 from mslab.report.show import augment_sheet, figures_table, show_network
 from mslab.report.writing import write_report
-from mslab.runs import listing
+from mslab.runs import listing, ranking
 from mslab.runs.folder import RunFolder
 from mslab.runs.results import read_evaluation
+from mslab.runtime.jupyter import LiveView
 
 TASKS = ("detect", "segment", "keypoints", "multilabel")
 CAT = "<b>猫"  # no font that is always there has it, and a page must escape it
@@ -169,6 +170,14 @@ def test_curves_and_lists_have_the_measure_by_its_name(run, task, capsys):
     assert f"best val_{name} " in shown and f"\n{name} " in shown and "accuracy" not in shown and "val_acc" not in shown
     _, (row,) = listing.rows_in("runs")
     assert row.best["measure"] == f"val_{name}" and f"val_{name}" in listing.table(Path("runs"), [row])
+
+
+def test_a_notebook_s_table_has_the_measure_while_a_run_trains(run, task):
+    found = RunFolder.read(run)
+    view = LiveView()
+    view.rows = [(ranking.named(row, found.settings), "") for row in found.history]
+    text = Strict(view._html()).text
+    assert f"val_loss{'val_' + MEASURES[task]}seconds" in text and "val_acc" not in text
 
 
 def test_a_network_is_shown_with_neck_and_head(task, labelled):

@@ -5,9 +5,12 @@ import shutil
 from importlib import metadata
 
 import jsonschema
+import pytest
+from pydantic import ValidationError
 
 from mslab import check
 from mslab.runs import manifest
+from mslab.runs.manifest import Metrics
 
 
 def test_the_schema_in_the_package_matches_the_code():
@@ -31,3 +34,21 @@ def test_every_package_is_recorded_with_the_version_that_python_finds(tmp_path, 
     recorded = manifest.environment()["packages"]
     assert recorded == {package.metadata["Name"].lower(): package.version for package in metadata.distributions()}
     assert recorded["old-kind"] == "0.3" and recorded["pydantic"] == metadata.version("pydantic")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "problem"),
+    [
+        ({"constant": {"miou": 0.1, "pixel_accuracy": None}, "val_acc": 0.5, "linear_acc": None}, ""),
+        ({"constant": 0.1}, "metrics.constant"),
+        ({"constant": {"miou": "high"}}, "metrics.constant.miou"),
+        ({"linear_acc": {"miou": 0.1}}, "metrics.linear_acc"),
+    ],
+)
+def test_the_figures_of_an_answer_without_looking_are_a_table_and_others_are_numbers(metrics, problem):
+    if not problem:
+        assert Metrics.model_validate(metrics)
+        return
+    with pytest.raises(ValidationError) as caught:
+        Metrics.model_validate(metrics)
+    assert [".".join(map(str, ("metrics", *row["loc"]))) for row in caught.value.errors()] == [problem]
