@@ -23,7 +23,7 @@ from mslab.runtime import devices
 from mslab.tasks.drawing import colour
 from mslab.tasks.registry import task_of
 from mslab.tasks.sample import Sample, cropped
-from mslab.tasks.task import Comparison, Task
+from mslab.tasks.task import Compared, Task
 
 WORST, BEST_ONES = 12, 6  # images with pictures
 SIDE = 360  # pixels of a picture's longer side
@@ -38,7 +38,7 @@ class Answers:
     names: list[str]  # of the image files
     answers: list[Any]
     truths: list[Any]
-    compared: list[Comparison]
+    compared: list[Compared]
     findings: list[Any]  # of the data check
     tensors: list[str]
 

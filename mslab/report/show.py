@@ -220,10 +220,6 @@ def augment_sheet(source: Source, out: Path, report: DatasetReport, count: int =
     from mslab.data import augment, batching, sources
 
     config = load_settings(source)
-    if config.task != tasks.CLASSIFY:
-        from mslab.report.task_sheet import augment_sheet as of_task  # it imports the tasks' modules
-
-        return of_task(config, out, report, count)
     devices.set_up([("dataset.config.set_seed", {"seed": config.seed})])
     images = sources.images_of(report, "train")
     batching.steps_per_epoch(images, config.batch_size)  # raises if there are too few images for a batch

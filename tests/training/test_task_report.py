@@ -16,7 +16,8 @@ from mslab.config.tasks import measure
 from mslab.errors import ConfigError, RunError
 from mslab.experiments import batch_tuner, lr_find
 from mslab.report import watching
-from mslab.report.show import augment_sheet, figures_table, show_network
+from mslab.report.show import figures_table, show_network
+from mslab.report.task_sheet import augment_sheet
 from mslab.report.writing import write_report
 from mslab.runs import listing, ranking
 from mslab.runs.folder import RunFolder
