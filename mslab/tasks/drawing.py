@@ -23,7 +23,8 @@ def draw_boxes(image: np.ndarray, found: Detections, names: Sequence[str]) -> Im
         left, top, right, bottom = box.tolist()
         paint = (128, 128, 128) if none else colour(int(label))
         pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=paint)
-        pen.text((left + 2, top), f"{names[label]} {score:.2f}", fill=paint)
+        text = f"{names[label]} {score:.2f}" if found.ignored is None else names[label]  # the truth has no score
+        pen.text((left + 2, top), text, fill=paint)
     return picture
 
 

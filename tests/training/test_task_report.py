@@ -168,7 +168,7 @@ def test_curves_and_lists_have_the_measure_by_its_name(run, task, capsys):
     assert measure(RunFolder.read(run).settings) == name
     assert watching.watch(run, once=True) == 0
     shown = capsys.readouterr().out
-    assert f"best val_{name} " in shown and f"\n{name} " in shown and "accuracy" not in shown and "val_acc" not in shown
+    assert f"best val_{name} " in shown and f"\nval_{name}, train_acc " in shown and "accuracy" not in shown and "val_acc" not in shown
     _, (row,) = listing.rows_in("runs")
     assert row.best["measure"] == f"val_{name}" and f"val_{name}" in listing.table(Path("runs"), [row])
 
