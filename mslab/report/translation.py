@@ -195,7 +195,9 @@ CHINESE = {
     "share of the targets that is answered right": "答对的目标所占比例",
     "{measure} is {value} on {images} validation images.": "{images} 张验证图像上的 {measure} 为 {value}。",
     "The same answer for every image has {value}.": "对每张图像都给出同一答案时为 {value}。",
-    "{measure} is undefined: nothing was to be found.": "{measure} 没有定义：没有任何可找的目标。",
+    "{measure} was not measured, or is undefined: nothing was to be found.": (
+        "{measure} 未被测量，或没有定义：没有任何可找的目标。"
+    ),
     "figure": "指标",
     "this run": "本次运行",
     "the same answer for every image": "对每张图像给出同一答案",

@@ -130,6 +130,8 @@ def test_lost_and_changed_figures(run, task):
         ({"class_names": ["x"]}, "its classes are not those of manifest.json"),
         ({"task": "classify"}, f"it is of task classify, and the run of task {task}"),
         ({"by_name": {"x": {"ap": 1}}}, "its classes are not those of manifest.json"),
+        ({"by_name": {key: {"speed": 1} for key in before["by_name"]}}, "has figures of another task: speed"),
+        ({"by_name": before["by_name"] | {before["class_names"][1]: {}}}, "has figures of another task: "),
         ({name: "high"}, f"{name} is high, which is no number from 0 to 1"),
         ({"images": 0}, "Input should be greater than or equal to 1"),
         ({"loss": float("nan")}, "Input should be a finite number"),
@@ -141,7 +143,7 @@ def test_lost_and_changed_figures(run, task):
     (run / "eval.json").write_text(json.dumps(before | {name: None}))
     assert read_evaluation(run, before["class_names"], task)[name] is None
     text, _ = page_of(run)
-    assert f"{name} is undefined: nothing was to be found." in text
+    assert f"{name} was not measured, or is undefined: nothing was to be found." in text
 
 
 def test_runs_of_one_task_are_compared_and_of_two_refused(labelled, trained, inside):
@@ -168,7 +170,12 @@ def test_curves_and_lists_have_the_measure_by_its_name(run, task, capsys):
     assert measure(RunFolder.read(run).settings) == name
     assert watching.watch(run, once=True) == 0
     shown = capsys.readouterr().out
-    assert f"best val_{name} " in shown and f"\nval_{name}, train_acc " in shown and "accuracy" not in shown and "val_acc" not in shown
+    assert (
+        f"best val_{name} " in shown
+        and f"\nval_{name}, train_acc " in shown
+        and "accuracy" not in shown
+        and "val_acc" not in shown
+    )
     _, (row,) = listing.rows_in("runs")
     assert row.best["measure"] == f"val_{name}" and f"val_{name}" in listing.table(Path("runs"), [row])
 
