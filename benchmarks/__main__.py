@@ -3,7 +3,7 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, BadParameter, Option
 
@@ -209,6 +209,27 @@ def measures(config: Config, overrides: Overrides = None, seeds: Seeds = 3, json
 
     rows = measures.bench_measures(settings, seeds, report, test, log.info)
     emit(rows, json_file, lambda: measures.table(rows))
+
+
+@job(app, "tasks")
+def tasks(
+    configs: Annotated[list[str], Argument(metavar="CONFIG...", help="a config of each task")],
+    backbone: Annotated[str, Option(metavar="RUN|FILE", help="the backbone that is frozen and fine-tuned")],
+    seeds: Seeds = 3,
+    out: Annotated[str | None, Option(metavar="FILE.png", help="also draw a picture")] = None,
+    record: Record = False,
+    json_file: Json = None,
+) -> None:
+    """What a backbone brings to each task: from scratch, frozen and fine-tuned, measured on test images."""
+    from benchmarks import results, tasks
+
+    rows: list[Any] = []
+    for rows in tasks.bench_tasks(configs, backbone, seeds, progress=log.info):
+        if record:
+            results.record("tasks", rows, {})
+    if out:
+        tasks.draw(rows, Path(out))
+    emit(rows, json_file, lambda: tasks.table(rows))
 
 
 @job(app, "predict")

@@ -19,7 +19,7 @@ from mslab.runs import manifest
 from mslab.runtime import versions
 
 FOLDER = Path(__file__).with_name("results")
-PAGES = [Path(__file__).parents[1] / "docs" / name for name in ("speed.md", "serve.md")]
+PAGES = [Path(__file__).parents[1] / "docs" / name for name in ("speed.md", "serve.md", "tasks.md")]
 BLOCK = re.compile(r"(?s)(<!-- bench table (\w+) -->\n).*?(<!-- end -->)")
 UNITS = {  # flag of /proc/cpuinfo -> what is said of it
     "avx2": "AVX2",
@@ -217,9 +217,17 @@ def serve_table(results: Sequence[Result]) -> str:
     return f"{heading(results)}\n\n{markdown(names, lines)}"
 
 
+def tasks_table(results: Sequence[Result]) -> str:
+    """The measure of each task on test images, by way."""
+    from benchmarks import tasks
+
+    return f"{heading(results)}\n\n{tasks.table([row for result in results for row in result['rows']])}"
+
+
 RENDERERS: dict[str, Callable[[Sequence[Result]], str]] = {
     "train": speed_table,
     "loop": loop_table,
     "answer": answer_table,
     "serve": serve_table,
+    "tasks": tasks_table,
 }

@@ -68,6 +68,10 @@ class LabelReport(DatasetReport):
     def images(self) -> int:
         return sum(len(split.pictures) for split in self.splits.values())
 
+    def images_in(self, split: str) -> int:
+        """Images of a split that have labels; `counts` are objects or tags."""
+        return len(self.sets[split].images)
+
     @property
     def fingerprint(self) -> str:
         """sha256 over every image and every file of labels; "" while there are errors."""

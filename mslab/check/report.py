@@ -130,6 +130,10 @@ class DatasetReport:
     def images(self) -> int:
         return sum(sum(split.values()) for split in self.counts.values())
 
+    def images_in(self, split: str) -> int:
+        """Images of a split that a training can use."""
+        return sum(self.counts[split].values())
+
     @property
     def fingerprint(self) -> str:
         """sha256 over every image's path in its split, size and content; "" while there are errors.

@@ -27,6 +27,7 @@ from mslab.cli.options import (
     print_text,
 )
 from mslab.cli.outputs import OutputOption
+from mslab.config.tasks import CLASSIFY
 from mslab.escaping import command
 from mslab.files import kind_of
 from mslab.runtime import signals, tables
@@ -288,6 +289,8 @@ def configured(config: str, overrides: list[str] | None, no_cache: bool, group: 
     from mslab.config import load_settings
 
     settings = load_settings(config, overrides or [])
+    if group is not None and settings.task != CLASSIFY:
+        raise BadParameter(f"--group is about images of classes; {config} has task: {settings.task}")
     training_data.refuse_missing(settings, config)
     with Meter(1) as meter:
         progress = meter.callback("loading images")

@@ -167,6 +167,8 @@ def fits_task(s: Settings) -> Iterator[Clash]:
     if s.task != tasks.CLASSIFY and s.best_by not in (None, "loss"):
         text = f"best_by: {s.best_by} is a measure of classes; task: {s.task} has {tasks.measure(s)}, and loss"
         yield "best_by", text, "best_by=null"
+    if s.task != tasks.CLASSIFY and s.cache == "disk":
+        yield "cache", f"cache: disk holds images of classes only, and this is task: {s.task}", "cache=memory"
     if s.task == "detect" and s.validation_metric_type == "none" and s.best_by != "loss":
         text = "validation_metric_type: none measures nothing that could choose the best epoch but the loss"
         yield "validation_metric_type", text, "best_by=loss"

@@ -172,10 +172,15 @@ class LabelFeed:
         except RuntimeError as error:
             raise (rows.problems[0] if rows.problems else error) from error
 
-    def targets(self) -> list[np.ndarray]:
-        """The target of every training part, not augmented."""
-        cut = (self.task.cut(self.images.sample(index), part) for index, part in self.train_parts)
-        return [self.task.target(self.seen(own, None), self.stride) for own in cut]
+    def targets(self) -> Iterator[np.ndarray]:
+        """The target of every training part, not augmented, made when it is asked for."""
+        if not self.task.is_map:  # tags are in the labels
+            nothing = np.zeros((1, 1, 3), np.uint8)
+            yield from (self.task.target(sample(nothing, row), self.stride) for row in self.images.labels)
+            return
+        for index, part in self.train_parts:
+            own = self.task.cut(self.images.sample(index), part)
+            yield self.task.target(self.seen(own, None), self.stride)
 
     def seen(self, own: Sample, epoch: int | None, number: int = 0) -> Sample:
         """A part in the square that the network takes: augmented for an epoch, or fitted."""

@@ -79,7 +79,7 @@ def compare(
     network = backbone_settings(config, weights, notes)  # the same one for training from scratch
     for note in notes:
         log.info(note)
-    count = sum(report.counts["train"].values())
+    count = report.images_in("train")
     sizes = {sum(subset(report, part, config.seed).counts["train"].values()): part for part in reversed(fractions)}
     folder = fresh_folder(f"{name}-compare")
     rows: list[dict[str, Any]] = []

@@ -54,7 +54,7 @@ def find_rate(
     report = check_or_raise(settings, report)
     weights = finetuning.read_backbone(backbone, finetuning.choice_for(settings)) if backbone else None
     device = devices.choose_device(settings.device)
-    settings, notes = resolve(settings, sum(report.counts["train"].values()), weights, Machine(device, cores()))
+    settings, notes = resolve(settings, report.images_in("train"), weights, Machine(device, cores()))
     for note in notes:
         log.info(note)
     devices.start_chosen(**devices.setup_of(settings, device))

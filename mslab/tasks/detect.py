@@ -12,7 +12,7 @@ boxes alike, and take far fewer steps. Of two centres in one cell the smaller ob
 have the same class, it alone is found.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import mindspore as ms
@@ -200,10 +200,10 @@ class Detect(Task):
     def target(self, sample: Sample, stride: int) -> np.ndarray:
         return target(sample, len(self.names), stride)
 
-    def head(self, targets: Sequence[np.ndarray]) -> MapHead:
+    def head(self, targets: Iterable[np.ndarray]) -> MapHead:
         return head(len(self.names))
 
-    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
+    def loss(self, targets: Iterable[np.ndarray], weighted_loss: int) -> nn.Cell:
         return DetectLoss()
 
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:

@@ -8,7 +8,7 @@ Targets are float32 (N, K, h, w), a Gaussian around each point, -1 all over for 
 are maps (N, K, h, w), without a sigmoid.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import mindspore as ms
@@ -154,10 +154,10 @@ class Keypoints(Task):
     def target(self, sample: Sample, stride: int) -> np.ndarray:
         return target(sample, stride)
 
-    def head(self, targets: Sequence[np.ndarray]) -> MapHead:
+    def head(self, targets: Iterable[np.ndarray]) -> MapHead:
         return head(len(self.names))
 
-    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
+    def loss(self, targets: Iterable[np.ndarray], weighted_loss: int) -> nn.Cell:
         return PointLoss()
 
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:

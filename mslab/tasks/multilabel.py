@@ -4,7 +4,7 @@ The network is ResNet50 with resnet50_head(number of tags), as for classes; loss
 Targets are the tags, float32 (N, T); outputs are logits (N, T).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import mindspore as ms
@@ -103,11 +103,11 @@ class Multilabel(Task):
         assert sample.tags is not None
         return sample.tags.astype(np.float32)
 
-    def head(self, targets: Sequence[np.ndarray]) -> nn.Cell:
+    def head(self, targets: Iterable[np.ndarray]) -> nn.Cell:
         raise NotImplementedError  # resnet50_head, as for classes
 
-    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
-        return TagLoss(positive_weights(np.stack(targets), weighted_loss))
+    def loss(self, targets: Iterable[np.ndarray], weighted_loss: int) -> nn.Cell:
+        return TagLoss(positive_weights(np.stack(list(targets)), weighted_loss))
 
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         """Of the tags, those on whose side of 0.5 the probability is."""

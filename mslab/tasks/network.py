@@ -1,6 +1,6 @@
 """A backbone with the head of a task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from mindspore import nn
@@ -11,7 +11,7 @@ from mslab.tasks.task import Task
 
 
 def network_of(
-    task: Task, backbone: nn.Cell, targets: Sequence[np.ndarray] = (), hidden: int = 0, dropout: float = 0.0
+    task: Task, backbone: nn.Cell, targets: Iterable[np.ndarray] = (), hidden: int = 0, dropout: float = 0.0
 ) -> nn.Cell:
     """A new network. Normalised float32 (N, 3, H, W) -> maps (N, task.outputs, H/stride, W/stride), or logits (N, T).
 

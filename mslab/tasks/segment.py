@@ -33,7 +33,10 @@ def head(counts: np.ndarray) -> MapHead:
 
 def class_counts(targets: Iterable[np.ndarray], class_num: int) -> np.ndarray:
     """Cells of each class in all targets, int64 (C,); IGNORED ones are not counted."""
-    return np.sum([np.bincount(target.ravel(), minlength=IGNORED + 1)[:class_num] for target in targets], 0)
+    total = np.zeros(class_num, np.int64)
+    for target in targets:
+        total += np.bincount(target.ravel(), minlength=IGNORED + 1)[:class_num]
+    return total
 
 
 def target(sample: Sample, class_num: int, stride: int) -> np.ndarray:
@@ -97,10 +100,10 @@ class Segment(Task):
     def target(self, sample: Sample, stride: int) -> np.ndarray:
         return target(sample, self.outputs, stride)
 
-    def head(self, targets: Sequence[np.ndarray]) -> MapHead:
-        return head(class_counts(targets, self.outputs) if len(targets) else np.ones(self.outputs, int))
+    def head(self, targets: Iterable[np.ndarray]) -> MapHead:
+        return head(class_counts(targets, self.outputs))
 
-    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> nn.Cell:
+    def loss(self, targets: Iterable[np.ndarray], weighted_loss: int) -> nn.Cell:
         return SegmentLoss()
 
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> float:

@@ -5,7 +5,7 @@ square that the network takes, and has one target; the outputs of all parts toge
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -88,11 +88,11 @@ class Task(ABC):
         """What the network has to answer for a fitted part, one array."""
 
     @abstractmethod
-    def head(self, targets: Sequence[np.ndarray]) -> "nn.Cell":
+    def head(self, targets: Iterable[np.ndarray]) -> "nn.Cell":
         """A new MapHead. `targets`: of all training images; none in a network whose weights are loaded afterwards."""
 
     @abstractmethod
-    def loss(self, targets: Sequence[np.ndarray], weighted_loss: int) -> "nn.Cell":
+    def loss(self, targets: Iterable[np.ndarray], weighted_loss: int) -> "nn.Cell":
         """(outputs, targets) -> mean loss float32 (). `targets`: of all training images."""
 
     @abstractmethod

@@ -44,7 +44,7 @@ def local_settings(run: RunFolder, report: DatasetReport, group: Group) -> Setti
     workers_before = run.manifest.get("workers", 1)
     run.device = run.device or devices.choose_device(run.settings.device)
     machine = Machine(run.device, cores(), group.size, workers_before)
-    settings, _ = resolve(run.settings, sum(report.counts["train"].values()), None, machine)
+    settings, _ = resolve(run.settings, report.images_in("train"), None, machine)
     if run.epochs_done:
         log.info("resuming %s after epoch %d of %d", run.path, run.epochs_done, settings.epochs)
         if settings.data_workers < run.settings.data_workers:
@@ -79,7 +79,7 @@ def feed_of(
     if not isinstance(report, LabelReport):
         return None
     task = task_of(class_of(settings.task).record(report.first, settings.model_dump()))
-    train, val = (labelled_feed.images_of(report, name, settings.cache != "none") for name in ("train", "val"))
+    train, val = (labelled_feed.images_of(report, name, settings.cache == "memory") for name in ("train", "val"))
     network = networks.of_settings(settings)
     stride = 1
     if isinstance(network, networks.ResNet) and task.is_map:
@@ -123,8 +123,7 @@ def new_network(settings: Settings, labels: LabelFeed | None = None) -> nn.Cell:
     """A fresh network of the settings, with class_num classes, or with the head that learns these labels."""
     backbone = networks.of_settings(settings).backbone()
     if labels is not None:
-        targets = labels.targets() if labels.task.is_map else []
-        return network_of(labels.task, backbone, targets, settings.head_hidden, settings.dropout)
+        return network_of(labels.task, backbone, labels.targets(), settings.head_hidden, settings.dropout)
     head = model.resnet50_head(settings.class_num, backbone.channels, settings.head_hidden, settings.dropout)
     return model.ResNet50(backbone, head)
 

@@ -210,7 +210,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
             + "".join(f"; {key}: {place}" for key in FREEZERS if (place := settings.origin(key))),
         )
     machine = Machine(devices.choose_device(settings.device), cores(), count, count, available_memory())
-    images = sum(report.counts["train"].values())
+    images = report.images_in("train")
     backbone = parent.checkpoint if parent else None
     settings, notes = resolve(settings, images, backbone, machine, decoded.size_of(report))
     devices.setup_calls(**devices.setup_of(settings, machine.device))  # raises if the device does not support them

@@ -250,7 +250,7 @@ def carry_out(
 
 def identity(report: DatasetReport, backbone: Path | None) -> dict[str, Any]:
     """What every part of a sweep has in common: its images and its backbone."""
-    count = sum(report.counts["train"].values())
+    count = report.images_in("train")
     return {"the images": report.fingerprint, "count": count, "the backbone": backbone and files.sha256(backbone)}
 
 
