@@ -25,16 +25,20 @@ def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
     configs = [run.settings.model_dump() for run in runs]
     differing = [key for key in FIELDS if len({json.dumps(settings[key]) for settings in configs}) > 1]
     names = [tuple(run.manifest["class_names"]) for run in runs]
+    task = runs[0].settings.task
+    noun, compared = tasks.NOUNS.get(task, "class"), scores(rows, task)
     figures = [figures_of(run, row["eval"]) for run, row in zip(runs, rows, strict=True)]
     return {
         "title": f"{len(runs)} {t('runs')} · mslab",
         "rows": rows,
         "measure": ranking.column(best_by) if best_by else "",
         "called": ranking.shown(runs[0].settings),
-        "score": scores(rows, runs[0].settings.task),
+        "score": compared,
+        "noun": noun,
         "differing": differing,
         "configs": configs,
-        "classes": names[0] if len(set(names)) == 1 else (),
+        "classes": names[0] if len(set(names)) == 1 and (any(compared[1]) or task == tasks.CLASSIFY) else (),
+        "names_title": of_task.NAMES[noun],
         "unfair": comparable.unfair(runs, t),
         "curves": curves(runs, rows, t),
         "embedded": embedded({"mslab": "report", "schema": 1, "runs": figures}),

@@ -151,7 +151,7 @@ def test_runs_of_one_task_are_compared_and_of_two_refused(labelled, trained, ins
     second = shutil.copytree(first, "runs/second")
     page = write_report([first, second], out="both.html").read_text()
     assert "Runs with the highest val_miou first." in page and "overlap (IoU)" in page and "val_miou" in page
-    assert "validation accuracy" not in page and "the same answer for every image" in page
+    assert "Figures per class" in page and "validation accuracy" not in page and "the same answer for every image" in page
     other = Path(trained(config_of("multilabel", labelled)).run)
     with pytest.raises(RunError) as caught:
         write_report([first, second, other], out="mixed.html")
