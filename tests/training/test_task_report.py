@@ -8,6 +8,7 @@ import labelled_sets
 import numpy as np
 import pytest
 from eventfiles import series
+from helpers import cli
 from PIL import Image
 from strict import Strict
 
@@ -151,7 +152,9 @@ def test_runs_of_one_task_are_compared_and_of_two_refused(labelled, trained, ins
     second = shutil.copytree(first, "runs/second")
     page = write_report([first, second], out="both.html").read_text()
     assert "Runs with the highest val_miou first." in page and "overlap (IoU)" in page and "val_miou" in page
-    assert "Figures per class" in page and "validation accuracy" not in page and "the same answer for every image" in page
+    assert (
+        "Figures per class" in page and "validation accuracy" not in page and "the same answer for every image" in page
+    )
     other = Path(trained(config_of("multilabel", labelled)).run)
     with pytest.raises(RunError) as caught:
         write_report([first, second, other], out="mixed.html")
@@ -264,8 +267,6 @@ def test_the_table_of_an_evaluation_has_the_names(run):
 
 
 def test_suspects_are_of_classes(run, task):
-    from helpers import cli
-
     done = cli("suspects", run, "--data", "nowhere")
     assert done.returncode == 1 and f"{run} is of task: {task}; suspects compares" in done.stderr
     assert "a network of task: classify" in done.stderr and f"mslab report {run}" in done.stderr
@@ -277,3 +278,14 @@ def test_suspects_are_of_classes(run, task):
 def test_calibration_does_nothing_and_says_so(labelled, inside, caplog):
     mslab.train(config_of("multilabel", labelled) | {"calibrate": True, "epochs": 1})
     assert "with task: multilabel it is unused (it belongs to classify)" in caplog.text
+
+
+def test_what_the_fix_lines_say_works(labelled, trained, inside):
+    run, other = (Path(trained(config_of(task, labelled)).run) for task in ("segment", "multilabel"))
+    second = shutil.copytree(run, "runs/second")
+    for words in (["report", run, second, other], ["suspects", run, "--data", "nowhere"]):
+        done = cli(*words)
+        assert done.returncode == 1
+        fix = done.stderr.split("  fix ")[1].split("    ")
+        shown = next(text for text in fix if text.strip().startswith("mslab report"))
+        assert cli(*shown.split()[1:]).returncode == 0, shown
