@@ -115,7 +115,7 @@ def test_the_worst_is_first_and_the_page_is_read_in_chinese(run, task):
     assert [scores[name] for name in shown] == sorted(scores[name] for name in shown) and len(shown) == 6
 
 
-def test_lost_and_changed_figures(run, task):
+def test_lost_figures_are_measured_again(run):
     before = json.loads((run / "eval.json").read_text())
     (run / "eval.json").unlink()
     text, _ = page_of(run)
@@ -124,7 +124,9 @@ def test_lost_and_changed_figures(run, task):
     assert list(again) == list(before) and again["by_name"] == before["by_name"]
     assert again["loss"] == pytest.approx(before["loss"], rel=1e-5)
 
-    name = MEASURES[task]
+
+def test_figures_that_cannot_be_those_of_the_task_are_refused(run, task):
+    before, name = json.loads((run / "eval.json").read_text()), MEASURES[task]
     for changes, problem in (
         ({name: 1.5}, f"{name} is 1.5, which is no number from 0 to 1"),
         ({"measure": "speed"}, "it has no figure speed, which its measure names"),
@@ -139,12 +141,17 @@ def test_lost_and_changed_figures(run, task):
     ):
         (run / "eval.json").write_text(json.dumps(before | changes))
         with pytest.raises(RunError) as caught:
-            write_report([run])
+            read_evaluation(run, before["class_names"], task)
         assert problem in str(caught.value) and "eval.json cannot be read" in str(caught.value), changes
-    (run / "eval.json").write_text(json.dumps(before | {name: None}))
-    assert read_evaluation(run, before["class_names"], task)[name] is None
+
+
+def test_a_measure_that_is_undefined_is_said_to_be(labelled, trained, inside):
+    run = Path(trained(config_of("detect", labelled)).run)
+    before = json.loads((run / "eval.json").read_text())
+    (run / "eval.json").write_text(json.dumps(before | {"voc_map": None}))
+    assert read_evaluation(run, before["class_names"], "detect")["voc_map"] is None
     text, _ = page_of(run)
-    assert f"{name} was not measured, or is undefined: nothing was to be found." in text
+    assert "voc_map was not measured, or is undefined: nothing was to be found." in text
 
 
 def test_runs_of_one_task_are_compared_and_of_two_refused(labelled, trained, inside):
