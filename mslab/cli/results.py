@@ -307,6 +307,7 @@ def suspects(
     network = found(source)
     target = Path(out or (network if network.is_dir() else "."))
     targets.refuse_folder(target, option="--out")
+    weights.refuse_task(network, "suspects compares the class of an image with others")
     chosen = weights.reading_of(network)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [], **chosen)
     report.raise_errors()

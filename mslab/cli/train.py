@@ -9,6 +9,7 @@ from typer import Argument, BadParameter, Option
 from mslab.cli import options
 from mslab.cli.options import app, checked_config, emit, found, job, log, picture, print_text, report_run
 from mslab.cli.outputs import OutputOption
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import ConfigError
 from mslab.files import kind_of
 from mslab.runs import naming
@@ -65,9 +66,15 @@ def show(
         print_text(plots.draw_schedule(load_settings(str(config), overrides or []), picture(config, "schedule", out)))
     elif augment:
         settings, report = checked_config(str(config), overrides, skip_check=True)
-        from mslab.report.show import augment_sheet
+        target = picture(config, "augment", out)
+        if settings.task == CLASSIFY:
+            from mslab.report.show import augment_sheet
 
-        print_text(augment_sheet(settings, picture(config, "augment", out), report))
+            print_text(augment_sheet(settings, target, report))
+        else:
+            from mslab.report import task_sheet
+
+            print_text(task_sheet.augment_sheet(settings, target, report))
     else:
         from mslab.report.show import show_network
 

@@ -27,6 +27,7 @@ from mslab.runtime import devices, turns
 from mslab.runtime.console import Meter
 from mslab.runtime.tables import decimals
 from mslab.training import build, finetuning, freezing, optimizers
+from mslab.training.examining import Feed
 from mslab.training.losses import build as build_loss
 from mslab.training.train_step import TrainStep
 
@@ -58,13 +59,19 @@ def find_rate(
     for note in notes:
         log.info(note)
     devices.start_chosen(**devices.setup_of(settings, device))
-    network = build.new_network(settings)
+    labels = build.feed_of(settings, report)
+    network = build.new_network(settings, labels)
     if weights:
         load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
-    images = sources.images_of(report, "train")
-    batching.steps_per_epoch(images, settings.batch_size)  # raises if there are too few images for one step
-    feed = batching.ImageFeed(images, sources.images_of(report, "val"), settings)
-    criterion = build_loss(settings, np.bincount(images.labels, minlength=settings.class_num))
+    feed: Feed
+    if labels is not None:
+        batching.steps_per_epoch(labels.train_parts, settings.batch_size)
+        feed, criterion = labels, labels.task.loss(labels.targets(), settings.weighted_loss)
+    else:
+        images = sources.images_of(report, "train")
+        batching.steps_per_epoch(images, settings.batch_size)  # raises if there are too few images for one step
+        feed = batching.ImageFeed(images, sources.images_of(report, "val"), settings)
+        criterion = build_loss(settings, np.bincount(images.labels, minlength=settings.class_num))
     rates = np.geomspace(lowest, highest, steps).astype(np.float32)
     with restored_weights(network):
         losses = trial(network, criterion, feed, rates, settings)
@@ -83,9 +90,7 @@ def restored_weights(network: nn.Cell) -> Iterator[None]:
             cpu_layout.overwrite(parameter, before[name])
 
 
-def trial(
-    network: nn.Cell, criterion: nn.Cell, feed: batching.ImageFeed, rates: np.ndarray, config: Settings
-) -> list[float]:
+def trial(network: nn.Cell, criterion: nn.Cell, feed: Feed, rates: np.ndarray, config: Settings) -> list[float]:
     """Train one step at each rate. Returns the running means of the losses, until one is above DIVERGED * min."""
     freezing.apply(network, freezing.frozen([p.name for p in network.get_parameters()], config))
     optimizer = optimizers.build(network, rates, config)

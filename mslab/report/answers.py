@@ -20,9 +20,10 @@ from mslab.runs.folder import RunFolder
 from mslab.runs.manifest import file_of
 from mslab.runs.results import BEST
 from mslab.runtime import devices
+from mslab.tasks.drawing import colour
 from mslab.tasks.registry import task_of
 from mslab.tasks.sample import Sample, cropped
-from mslab.tasks.task import Comparison, Task
+from mslab.tasks.task import Compared, Task
 
 WORST, BEST_ONES = 12, 6  # images with pictures
 SIDE = 360  # pixels of a picture's longer side
@@ -37,7 +38,7 @@ class Answers:
     names: list[str]  # of the image files
     answers: list[Any]
     truths: list[Any]
-    compared: list[Comparison]
+    compared: list[Compared]
     findings: list[Any]  # of the data check
     tensors: list[str]
 
@@ -45,7 +46,8 @@ class Answers:
     def order(self) -> list[int]:
         """The images of which something is labelled, the worst first."""
         rows = [i for i, row in enumerate(self.compared) if not np.isnan(row.score)]
-        return sorted(rows, key=lambda i: (self.compared[i].score, i))
+        wrong = [len(row.missed) + len(row.invented) for row in self.compared]
+        return sorted(rows, key=lambda i: (self.compared[i].score, -wrong[i], i))
 
     def pictures(self, index: int) -> tuple[Image.Image, Image.Image]:
         """The image with its labels, and with the answer, drawn at a size at which lines and words can be seen."""
@@ -62,6 +64,11 @@ def drawn_names(task: Task) -> list[str]:
     """The names as pictures have them: one that their font may not have is "class 2" and the like."""
     noun = tasks.NOUNS[task.name]
     return [name if name.isascii() else f"{noun} {i}" for i, name in enumerate(task.names)]
+
+
+def legend(task: Task) -> list[tuple[str, str]]:
+    """(colour as CSS has it, name) of what the pictures show."""
+    return [("#{:02x}{:02x}{:02x}".format(*colour(i)), name) for i, name in enumerate(task.names)]
 
 
 def of_run(run: RunFolder, device: str = "auto") -> Answers:
@@ -100,10 +107,9 @@ def inspect_run(run: RunFolder, device: str) -> dict[str, Any]:
             {"anchor": "worst", "title": "The worst answers", "images": [card(found, index) for index in worst]},
             {"anchor": "best", "title": "The best answers", "images": [card(found, index) for index in best]},
         ],
+        "colours": legend(found.task) if found.task.is_map else [],
         "numbered": [
-            (drawn, name)
-            for drawn, name in zip(drawn_names(found.task), found.task.names, strict=True)
-            if drawn != name
+            pair for pair in zip(drawn_names(found.task), found.task.names, strict=True) if pair[0] != pair[1]
         ],
         "predictions": [
             {"file": name, **finite(row._asdict())} for name, row in zip(found.names, found.compared, strict=True)

@@ -34,6 +34,8 @@ def unfair(runs: Sequence[RunFolder], t: Callable[[str], str]) -> list[str]:
     if len({run.manifest["data"]["fingerprint"] for run in runs}) > 1:
         notes.append(t("The runs were not measured on the same images: their accuracies cannot be compared."))
     compared: tuple[str, ...] = (*NETWORK, *INPUT, *LENGTH)
+    if runs[0].settings.task == "detect":
+        compared += ("validation_iou_threshold",)
     if len({(table["train_data"], table["val_data"]) for table in settings}) == 1:
         compared += CLASSES
     different = [key for key in compared if len({json.dumps(table[key]) for table in settings}) > 1]

@@ -1,4 +1,4 @@
-"""The part of a report that a task has where classification has accuracy and confusion matrix: its figures in tables."""
+"""What a report has of a task where classification has accuracy and confusion matrix: its figures in tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,9 @@ from mslab.config import tasks
 from mslab.report.validation import Translate
 from mslab.runs.folder import RunFolder
 
-OVERLAP = "validation_iou_threshold"
 MEANINGS = {  # figure of eval.json -> what it says
-    "voc_map": "mean over the classes of the average precision; a box is right if it overlaps the true one by {overlap}",
+    "voc_map": "mean over the classes of the average precision; a box is right if it overlaps the true one "
+    "by {overlap}",
     "coco_map": "the same, mean over required overlaps from 0.50 to 0.95 (COCO)",
     "coco_map_50": "average precision at an overlap of 0.50 (COCO)",
     "coco_map_75": "average precision at an overlap of 0.75 (COCO)",
@@ -49,8 +49,10 @@ SCORES = {  # of an image
 EXPLAINED = {
     "detect": "Missed and invented are counted among the boxes with a score of at least {score} (box_score_thresh). A "
     "box is right if it has the class and overlaps the true box by at least {overlap}.",
-    "segment": "A class is missed if no pixel of it is right, and invented if it is not in the image.",
-    "keypoints": "A point is missed if it is more than 0.2 of the box's longer side from where it is.",
+    "segment": "A class is missed if no pixel of it is right, and invented if it is not in the "
+    "image. Behind a name: its overlap (IoU).",
+    "keypoints": "A point is missed if it is more than 0.2 of the box's longer side from where it is. Behind "
+    "a name: its mean error.",
     "multilabel": "A tag is given where its probability is at least its threshold, which was chosen on these images.",
 }
 

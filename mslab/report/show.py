@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mslab.check import DatasetReport
+from mslab.check.report import counted
 from mslab.check.worker import open_image
 from mslab.checkpoint import networks
-from mslab.config import Source, load_settings
+from mslab.config import Settings, Source, load_settings, tasks
 from mslab.config.networks import groups, part_of
 from mslab.config.resolve import network_settings
 from mslab.evaluation import temperature
@@ -20,6 +21,7 @@ from mslab.runtime import devices
 from mslab.runtime.tables import HeaderName, cell, empty_table, fold, one_line, plural, render
 from mslab.tasks import fonts
 
+EXTRA = {"detect": ", width, height, x, y", "segment": ", ground", "keypoints": ""}  # outputs beside one a name
 PUBLISHED = {"class_num": 1000, "image_size": 224, "train_data": "train", "val_data": "val"}  # ResNet-50 as published
 
 
@@ -28,7 +30,6 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     import mindspore as ms
 
     from mslab import model
-    from mslab.training import freezing
 
     settings = load_settings(config or PUBLISHED, overrides)
     size, hidden, dropout = settings.image_size, settings.head_hidden, settings.dropout
@@ -36,22 +37,11 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     devices.start("cpu", "pynative", seed=1)
     networks.of_record(network).check_size(size)
     backbone = networks.of_record(network).backbone()
+    if settings.task in tasks.MAPS:
+        return show_maps(settings, network, backbone)
     head = model.resnet50_head(settings.class_num, backbone.channels, hidden, dropout)
     backbone.set_train(False)
-    names = [parameter.name for part in (backbone, head) for parameter in part.get_parameters()]
-    freezing.check(names, settings)
-    frozen = freezing.frozen(names, settings)
-
-    names = ["part", "what", "output", "tensors", "weights", "frozen" if frozen else ""]
-    least = ("tensors", "what", "frozen", "")  # what a narrow terminal can do without
-    table = empty_table(f"input (1, 3, {size}, {size})", names, ("part", "what", "frozen", ""), least)
-
-    def row(part: str, what: str, x: ms.Tensor, tensors: Sequence[Any]) -> None:
-        weights = sum(parameter.size for parameter in tensors if parameter.requires_grad)
-        count = sum(parameter.name in frozen for parameter in tensors)
-        frozen_text = f"{count} of {len(tensors)} frozen" if count else ""
-        table.add_row(part, what, str(tuple(x.shape)), str(len(tensors)), f"{weights:,}", frozen_text)
-
+    table, row = network_table(settings, [p.name for p in parameters(backbone, head)])
     x = ms.Tensor(np.zeros((1, 3, size, size), np.float32))
     x = groups_of(backbone, x, settings.network, row) if settings.network else stages_of(backbone, x, network, row)
     row("backbone", "all of the above", x, parameters(backbone))
@@ -60,9 +50,64 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     row("head", ", ".join(filter(None, steps)), head(x), parameters(head))
     table.add_section()
     row("network", "backbone and head", head(x), parameters(backbone, head))
+    return "\n".join([render(table), *plans(settings)])
+
+
+def network_table(settings: Settings, names: Sequence[str]) -> tuple[Any, Callable[..., None]]:
+    """An empty table of a network, and what adds a row to it. `names`: of all its tensors."""
+    from mslab.training import freezing
+
+    freezing.check(names, settings)
+    frozen, size = freezing.frozen(names, settings), settings.image_size
+    columns = ["part", "what", "output", "tensors", "weights", "frozen" if frozen else ""]
+    least = ("tensors", "what", "frozen", "")  # what a narrow terminal can do without
+    table = empty_table(f"input (1, 3, {size}, {size})", columns, ("part", "what", "frozen", ""), least)
+
+    def row(part: str, what: str, x: Any, tensors: Sequence[Any]) -> None:
+        weights = sum(parameter.size for parameter in tensors if parameter.requires_grad)
+        count = sum(parameter.name in frozen for parameter in tensors)
+        frozen_text = f"{count} of {len(tensors)} frozen" if count else ""
+        table.add_row(part, what, str(tuple(x.shape)), str(len(tensors)), f"{weights:,}", frozen_text)
+
+    return table, row
+
+
+def plans(settings: Settings) -> list[str]:
+    """What changes while the network is trained, and what learns at another rate, a line each."""
     unfreezing = [f"epoch {epoch}: {part} unfrozen" for epoch, part in settings.unfreeze.items()]
-    rates = [f"learning rate of {part}: x {factor:g}" for part, factor in settings.lr_scale.items()]
-    return "\n".join([render(table), *unfreezing, *rates])
+    return unfreezing + [f"learning rate of {part}: x {factor:g}" for part, factor in settings.lr_scale.items()]
+
+
+def show_maps(settings: Settings, record: Mapping[str, Any], backbone: Any) -> str:
+    """The same for a task whose head is on the feature pyramid: backbone, neck, head, and the maps between them."""
+    import mindspore as ms
+
+    from mslab.tasks.neck import MapHead, MapNetwork
+
+    outputs = settings.class_num + tasks.EXTRA_OUTPUTS[settings.task]
+    network = MapNetwork(backbone, MapHead(outputs))
+    network.set_train(False)
+    table, row = network_table(settings, [p.name for p in parameters(network)])
+    maps: list[Any] = []
+
+    def stage(part: str, what: str, x: Any, tensors: Sequence[Any]) -> None:
+        maps.extend([x] * part.startswith("layer"))
+        row(part, what, x, tensors)
+
+    size = settings.image_size
+    x = stages_of(backbone, ms.Tensor(np.zeros((1, 3, size, size), np.float32)), record, stage)
+    row("backbone", "all of the above", x, parameters(backbone))
+    table.add_section()
+    merged = network.neck(tuple(maps[network.first :]))
+    used = ", ".join(f"layer{i}" for i in range(network.first + 1, len(maps) + 1))
+    row("neck", f"pyramid of {used}", merged, parameters(network.neck))
+    found = network.head(merged)
+    what = counted(settings.class_num, tasks.NOUNS[settings.task]) + EXTRA[settings.task]
+    row("head", what, found, parameters(network.head))
+    table.add_section()
+    row("network", "backbone, neck and head", found, parameters(network))
+    cells = f"a cell of the output is {network.stride}x{network.stride} pixels"
+    return "\n".join([render(table), cells, *plans(settings)])
 
 
 def parameters(*cells: Any) -> list[Any]:
@@ -136,12 +181,24 @@ def figures_table(result: Mapping[str, Any], measured: str = "") -> str:
 
 
 def task_table(result: Mapping[str, Any], title: str) -> str:
-    """The figures of another task than classification."""
+    """The figures of another task than classification, and those of each class, point or tag."""
     table = empty_table(title, ("figure", result["task"]), ("figure",), complete="--json FILE")
     for name, value in result.items():
-        if isinstance(value, float):
-            table.add_row(cell(name), f"{value:.3f}")
-    return f"{render(table)}\n{fold(plural(result['images'], 'image'))}"
+        if isinstance(value, float) or value is None:
+            table.add_row(cell(name), amount(value))
+    names = result.get("by_name", {})
+    columns = list(next(iter(names.values()), {}))
+    noun = tasks.NOUNS[result["task"]]
+    each = empty_table(None, (noun, *columns), (noun,), complete="--json FILE")
+    for name, row in names.items():
+        each.add_row(cell(name), *(amount(row[key]) for key in columns))
+    tables = [render(table), *[render(each)] * bool(names)]
+    return "\n".join([*tables, fold(plural(result["images"], "image"))])
+
+
+def amount(value: float | None) -> str:
+    # amount(0.25) -> "0.250", amount(3) -> "3", amount(None) -> "–"
+    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def tables_of(result: Mapping[str, Any], names: Sequence[str], title: str) -> str:

@@ -45,6 +45,7 @@ def find(
     `folds`: number of heads per split, each of which judges the images that it was not fitted to; reduced to the
     images of the smallest class. Raises DatasetError if the classes are not the network's, or a class has one image.
     """
+    weights.refuse_task(source, "suspects compares the class of an image with others")
     report = report or check_dataset(data_root, **weights.reading_of(source))
     report.raise_errors()
     counts = possible_folds(report, folds)

@@ -190,10 +190,14 @@ CHINESE = {
     "Settings that differ": "不同的设置",
     "None: the runs have the same settings.": "没有：这些运行的设置相同。",
     "The measure": "指标",
+    "Runs with the highest {measure} first.": "{measure} 最高者在前。",
+    "The runs in the order of {measure} (best_by).": "按 {measure} 排序（best_by）。",
     "share of the targets that is answered right": "答对的目标所占比例",
     "{measure} is {value} on {images} validation images.": "{images} 张验证图像上的 {measure} 为 {value}。",
     "The same answer for every image has {value}.": "对每张图像都给出同一答案时为 {value}。",
-    "{measure} is undefined: nothing was to be found.": "{measure} 没有定义：没有任何可找的目标。",
+    "{measure} was not measured, or is undefined: nothing was to be found.": (
+        "{measure} 未被测量，或没有定义：没有任何可找的目标。"
+    ),
     "figure": "指标",
     "this run": "本次运行",
     "the same answer for every image": "对每张图像给出同一答案",
@@ -246,14 +250,13 @@ CHINESE = {
     "share of its tags that are right": "该图像中判断正确的标签所占比例",
     "Missed and invented are counted among the boxes with a score of at least {score} (box_score_thresh). A box is "
     "right if it has the class and overlaps the true box by at least {overlap}.": (
-        "漏掉与多报只统计得分不低于 {score}（box_score_thresh）的框。类别相同且与真实框的重叠度不低于 {overlap} 的框为正确。"
+        "漏掉与多报只统计得分不低于 {score}（box_score_thresh）的框。"
+        "类别相同且与真实框的重叠度不低于 {overlap} 的框为正确。"
     ),
-    "A class is missed if no pixel of it is right, and invented if it is not in the image.": (
-        "某类没有一个像素正确为漏掉；图像中没有该类却给出该类为多报。"
-    ),
-    "A point is missed if it is more than 0.2 of the box's longer side from where it is.": (
-        "与真实位置的距离超过框长边 0.2 倍的关键点为漏掉。"
-    ),
+    "A class is missed if no pixel of it is right, and invented if it is not in the image. Behind a name: its overlap "
+    "(IoU).": ("某类没有一个像素正确为漏掉；图像中没有该类却给出该类为多报。名称后为其重叠度（IoU）。"),
+    "A point is missed if it is more than 0.2 of the box's longer side from where it is. Behind a name: its mean "
+    "error.": ("与真实位置的距离超过框长边 0.2 倍的关键点为漏掉。名称后为其平均误差。"),
     "A tag is given where its probability is at least its threshold, which was chosen on these images.": (
         "概率达到阈值即给出该标签；阈值是在这些图像上选定的。"
     ),

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mslab.config import tasks
 from mslab.files import open_regular
 from mslab.report import plots
 from mslab.runs import history, manifest, ranking
@@ -113,7 +114,9 @@ def picture(run: RunFolder, status: str, console: Console) -> Text:
     width, height = min(MAX_WIDTH, columns), min(12, max(3, (free - 6) // 2))
     free = free if console.is_terminal else 1000
     if run.history and width >= LEAST_WIDTH:
-        for name, key in (("loss", "loss"), ("accuracy", "acc"))[: max(0, free) // (height + 3)]:
+        classes = run.settings.task == tasks.CLASSIFY
+        measure = "accuracy" if classes else f"{ranking.shown(run.settings)}, train_acc"
+        for name, key in (("loss", "loss"), (measure, "acc"))[: max(0, free) // (height + 3)]:
             series = {part: np.array([row[f"{part}_{key}"] for row in run.history]) for part, _, _ in SHAPES}
             parts += [Text(), *chart(name, series, width, height)]
     return Text("\n").join(parts)
@@ -142,8 +145,8 @@ def chart(name: str, series: Mapping[str, np.ndarray], width: int, height: int) 
         line[np.abs(columns - x[0]).argmin()] = y[0]  # a single epoch is a dot
         layers.append((plots.braille(line, low, high, height, dashed), colour))
         entries.append((streams.drawn(f"{'- -' if dashed else '───'} {part} {y[-1]:.4g}   "), colour))
-    needed = 10 + len("".join(text for text, _ in entries).rstrip())
-    title = Text(f"{name:<10}" if needed <= width else f"{name} ")
+    needed = max(10, len(name) + 1) + len("".join(text for text, _ in entries).rstrip())
+    title = Text(f"{name:<9} " if needed <= width else f"{name} ")
     for text, colour in entries:
         if len(title) + len(text.rstrip()) <= width:  # half a figure would be another one
             title.append(text, colour)

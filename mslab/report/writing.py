@@ -15,7 +15,8 @@ from mslab.checkpoint import networks
 from mslab.config import language
 from mslab.config.language import translated
 from mslab.config.paths import nearest
-from mslab.errors import MslabError, RunError
+from mslab.config.tasks import CLASSIFY
+from mslab.errors import ConfigError, MslabError, RunError
 from mslab.escaping import command, escape_control, quoted
 from mslab.evaluation import engines
 from mslab.files import kind_of, make_folder, read_text, write_text
@@ -56,9 +57,13 @@ def write_report(
     given = finding.expanded(runs)
     is_single = len(given) == 1
     folders, left_out = ([RunFolder.read(given[0])], []) if is_single else readable(given)
-    if is_single and (engine or precision):  # otherwise a page without the network's sections would be written
-        settings = folders[0].settings
+    settings = folders[0].settings
+    if is_single and (engine or precision) and settings.task == CLASSIFY:  # else a page without the network's sections
         engines.choose(engine or settings.engine, precision or "fp32", network=networks.of_settings(settings))
+    if is_single and engine not in ("", "auto", "mindspore"):
+        refuse_engine(folders[0], engine)
+    if not is_single:
+        several.refuse_mixed(folders)
     target = Path(out) if out else (folders[0].path / "report.html" if is_single else Path("report.html"))
     lang = lang or language.current()
     t = translator(lang)
@@ -87,6 +92,16 @@ def write_report(
             fix="restore the files, or leave these out",
         )
     return target
+
+
+def refuse_engine(run: RunFolder, engine: str) -> None:
+    """Raise ConfigError for an engine that cannot run the run's network."""
+    if run.settings.task != CLASSIFY:
+        raise ConfigError(
+            f"engine: {engine} runs networks of classes; {run.path} is of task: {run.settings.task}.",
+            expected="engine: auto or mindspore",
+            fix="leave out --engine and --precision",
+        )
 
 
 def lost(page: Path, figures: str) -> list[str]:

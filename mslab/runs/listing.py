@@ -147,6 +147,8 @@ def row_of_run(run: Path) -> RunRow:
     except MslabError as error:
         row.problem = error.what
     row.best = best_figure(rows, content["metrics"], best_by)
+    if row.best and row.best["measure"] == "val_acc":
+        row.best["measure"] = ranking.recorded_name(content)
     return row
 
 

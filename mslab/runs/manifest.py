@@ -31,12 +31,7 @@ VARIABLES = (
     *("ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS", "MS_COMPILER_CACHE_ENABLE"),
     *("HCCL_DETERMINISTIC", "TE_PARALLEL_COMPILER", "CUDA_HOME", "ASCEND_HOME_PATH"),
 )
-INSTRUCTION_SETS = {
-    "avx512f": "avx512",
-    "avx2": "avx2",
-    "avx": "avx",
-    "asimd": "neon",
-}  # CPU flag -> name, widest first
+INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2", "avx": "avx", "asimd": "neon"}  # CPU flag: name, widest first
 REMAINS = {
     "cpu": "nothing, on a CPU with the same instruction set and number of cores, the same versions and data_workers; "
     "dropout draws other random numbers after a resume",

@@ -6,6 +6,7 @@ counts, then the earliest epoch. A measure that is undefined (NaN) is never the 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -91,6 +92,19 @@ def title(settings: Settings) -> str:
     if name != "val_acc":
         return name
     return "validation accuracy" if settings.task == tasks.CLASSIFY else shown(settings)
+
+
+def named(row: Row, settings: Settings) -> dict[str, Any]:
+    """A row of history.csv for people, with val_acc by that name."""
+    return {shown(settings) if name == "val_acc" else name: value for name, value in row.items()}
+
+
+def recorded_name(content: Mapping[str, Any]) -> str:
+    """The same from a manifest; "val_acc" in those of an older mslab, which knew no other task."""
+    settings = content["settings"] or {}
+    if settings.get("task") not in tasks.TASKS:
+        return "val_acc"
+    return f"val_{tasks.measure(SimpleNamespace(**{'validation_metric_type': 'voc'} | settings))}"
 
 
 def best_text(row: Row, best_by: str | None, called: str = "val_acc") -> str:

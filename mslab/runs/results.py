@@ -19,7 +19,8 @@ BEST = "checkpoints/best.ckpt"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Unbounded = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-COUNTED = ("nme", "objects", "missed", "invented", "points", "images")  # of a task's figures: may be above 1
+SHARES = ("ap", "iou", "share", "pck", "f1", "threshold")  # of each class, point or tag
+COUNTED = ("nme", "objects", "missed", "invented", "points", "images")  # the same, which may be above 1
 
 
 class Scores(BaseModel):
@@ -114,6 +115,9 @@ def check_task(figures: TaskEvaluation, names: Sequence[str]) -> None:
         for key, value in row.items()
         if key not in COUNTED
     }
+    for name, row in figures.by_name.items():
+        if set(row) != set(figures.by_name[names[0]]) or not set(row) <= {*SHARES, *COUNTED}:
+            raise ValueError(f"by_name.{name} has figures of another task: {', '.join(row)[:100]}")
     if figures.measure not in shares:
         raise ValueError(f"it has no figure {figures.measure}, which its measure names")
     for name, value in shares.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 from mslab import checkpoint, files, weights
 from mslab.checkpoint import NO_CHOICE, Choice
+from mslab.config.tasks import CLASSIFY
 from mslab.errors import RunError
 from mslab.escaping import command, quoted, typed_with
 from mslab.files import kind_of
@@ -81,6 +82,19 @@ def reading_of(network: object, choice: Choice = NO_CHOICE) -> dict[str, Any]:
 def task_of(network: object, choice: Choice = NO_CHOICE) -> str:
     """What a network says of an image. Raises what refuse() raises."""
     return checkpoint.read(best_file(network), choice).task
+
+
+def refuse_task(network: str | Path, what: str) -> None:
+    """Raise RunError for a network of another task than classification. `what`: a clause, what needs classes."""
+    task = task_of(network)
+    if task != CLASSIFY:
+        raise RunError(
+            f"{network} is of task: {task}; {what}.",
+            expected="a network of task: classify",
+            fix=f"{command('report', network)}    shows the images of its worst answers"
+            if kind_of(Path(str(network)), links=True) == "a folder"
+            else f"{command('eval', network, '--data', 'ROOT')}    has its figures",
+        )
 
 
 def refuse(network: object = None, backbone: object = None, choice: Choice = NO_CHOICE) -> None:

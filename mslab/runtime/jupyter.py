@@ -79,7 +79,8 @@ class LiveView:
 
     def _html(self) -> str:
         more = [name for name in (self.rows[0][0] if self.rows else ()) if name.startswith("val_")]  # best_by adds some
-        columns = [*COLUMNS[:-1], *(name for name in more if name not in COLUMNS), COLUMNS[-1]]
+        usual = [name for name in COLUMNS[:-1] if self.rows and name in self.rows[0][0]]  # a task has no val_acc
+        columns = [*usual, *(name for name in more if name not in COLUMNS), COLUMNS[-1]]
         head = cells("th", columns)
         body = Markup("").join(cells("td", [shown(row, name) for name in columns]) for row, _ in self.rows)
         page = Markup("<table>{}{}</table>").format(head, body) if self.rows else Markup("")

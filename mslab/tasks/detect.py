@@ -28,7 +28,7 @@ from mslab.tasks.labels import ImageLabels
 from mslab.tasks.neck import MapHead
 from mslab.tasks.sample import Box, Sample, areas, unfitted
 from mslab.tasks.sigmoid import negative_log_sigmoid, sigmoid
-from mslab.tasks.task import Comparison, Figures, Part, Task
+from mslab.tasks.task import Compared, Figures, Part, Task
 from mslab.tasks.tiles import tile_boxes
 
 OVERLAP = 0.7  # a box whose centre is off by the radius of the Gaussian still overlaps the true one by this
@@ -260,15 +260,14 @@ class Detect(Task):
             }
         return rows
 
-    def compare(self, answer: Detections, truth: Detections) -> Comparison:
+    def compare(self, answer: Detections, truth: Detections) -> Compared:
         """score: F1 of the boxes at box_score_thresh; 1 for an image of nothing in which nothing was found."""
         rows = self.by_name([answer], [truth])
-        missed, invented = (
-            [name for name, row in rows.items() for _ in range(row[key])] for key in ("missed", "invented")
-        )
+        missed = [name for name, row in rows.items() for _ in range(row["missed"])]
+        invented = [name for name, row in rows.items() for _ in range(row["invented"])]
         hits = sum(row["objects"] for row in rows.values()) - len(missed)
         wrong = len(missed) + len(invented)
-        return Comparison(2 * hits / (2 * hits + wrong) if hits or wrong else 1.0, missed, invented)
+        return Compared(2 * hits / (2 * hits + wrong) if hits or wrong else 1.0, missed, invented, {})
 
     def scaled(self, answer: Detections, factor: float, size: tuple[int, int]) -> Detections:
         return answer._replace(boxes=answer.boxes * factor)

@@ -48,7 +48,8 @@ def draw_boxes(image: np.ndarray, found: Detections, names: Sequence[str]) -> Im
         left, top, right, bottom = box.tolist()
         paint = (128, 128, 128) if none else colour(int(label))
         pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=paint, width=stroke(picture))
-        write(picture, (left + 2 * stroke(picture), top), f"{names[label]} {score:.2f}", paint)
+        text = f"{names[label]} {score:.2f}" if found.ignored is None else names[label]  # the truth has no score
+        write(picture, (left + 2 * stroke(picture), top), text, paint)
     return picture
 
 

@@ -21,7 +21,7 @@ from mslab.tasks.drawing import draw_points
 from mslab.tasks.labels import ImageLabels, LabelSet
 from mslab.tasks.neck import MapHead
 from mslab.tasks.sample import Box, Sample, cropped
-from mslab.tasks.task import Comparison, Figures, Part, Task
+from mslab.tasks.task import Compared, Figures, Part, Task
 
 SIGMA = 1.5  # cells; Xiao et al. have 2 on maps twice as large
 MARGIN = 1.25  # of the crop's side to the longer one of the box; Xiao et al.'s
@@ -190,7 +190,7 @@ class Keypoints(Task):
     def by_name(self, answers: Sequence[Points], truths: Sequence[Points]) -> dict[str, Figures]:
         """pck; nme, the mean error as a share of the box; labelled points."""
         pairs = zip(answers, truths, strict=True)
-        rows = [row for own, there in pairs for row in errors_of(own.points, there.points, there.boxes)]
+        rows = [row for own, there in pairs for row in errors_of(list(own.points), list(there.points), there.boxes)]
         errors = [np.array([own[k] for own, seen in rows if seen[k]]) for k in range(len(self.names))]
         return {
             name: {
@@ -201,13 +201,13 @@ class Keypoints(Task):
             for name, own in zip(self.names, errors, strict=True)
         }
 
-    def compare(self, answer: Points, truth: Points) -> Comparison:
-        """score: minus the mean error as a share of the box. Missed: points that pck counts as wrong, of each object."""
-        rows = errors_of(answer.points, truth.points, truth.boxes)
+    def compare(self, answer: Points, truth: Points) -> Compared:
+        """score: minus the mean error as a share of the box. Missed: points that pck counts as wrong."""
+        rows = errors_of(list(answer.points), list(truth.points), truth.boxes)
         missed = [self.names[k] for own, seen in rows for k in np.flatnonzero(seen & (own > PCK))]
         errors = [own[seen] for own, seen in rows]
         means = {name: row["nme"] for name, row in self.by_name([answer], [truth]).items() if row["points"]}
-        return Comparison(-float(np.concatenate(errors).mean()) if errors else float("nan"), missed, [], means)
+        return Compared(-float(np.concatenate(errors).mean()) if errors else float("nan"), missed, [], means)
 
     def scaled(self, answer: Points, factor: float, size: tuple[int, int]) -> Points:
         return Points(answer.points * np.array([factor, factor, 1.0]), answer.boxes * factor)

@@ -16,7 +16,7 @@ from mslab.tasks.average_precision import average_precision
 from mslab.tasks.drawing import draw_tags
 from mslab.tasks.sample import Sample
 from mslab.tasks.sigmoid import negative_log_sigmoid, sigmoid
-from mslab.tasks.task import Comparison, Figures, Part, Task
+from mslab.tasks.task import Compared, Figures, Part, Task
 
 
 def positive_weights(tags: np.ndarray, weighted_loss: int) -> np.ndarray:
@@ -149,11 +149,11 @@ class Multilabel(Task):
             }
         return rows
 
-    def compare(self, answer: np.ndarray, truth: np.ndarray) -> Comparison:
+    def compare(self, answer: np.ndarray, truth: np.ndarray) -> Compared:
         """score: the share of the tags that are right."""
         given, there = set(self.given(answer)), set(np.flatnonzero(truth).tolist())
         missed, invented = ([self.names[t] for t in sorted(tags)] for tags in (there - given, given - there))
-        return Comparison(1 - len(missed + invented) / len(self.names), missed, invented)
+        return Compared(1 - len(missed + invented) / len(self.names), missed, invented, {})
 
     def constant(self, samples: Iterable[Sample]) -> Callable[[Sample], np.ndarray]:
         """How frequent each tag is."""

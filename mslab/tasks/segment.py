@@ -16,7 +16,7 @@ from mslab.tasks.drawing import draw_mask
 from mslab.tasks.labels import IGNORED
 from mslab.tasks.neck import MapHead
 from mslab.tasks.sample import Sample, square_of
-from mslab.tasks.task import Comparison, Figures, Part, Task
+from mslab.tasks.task import Compared, Figures, Part, Task
 
 COARSE = 32  # cells in each direction of the constant answer
 
@@ -147,12 +147,12 @@ class Segment(Task):
         rows = zip(self.names, ious(matrix)[1:].tolist(), pixels[1:].tolist(), strict=True)
         return {name: {"iou": iou, "share": count / total} for name, iou, count in rows}
 
-    def compare(self, answer: np.ndarray, truth: np.ndarray) -> Comparison:
+    def compare(self, answer: np.ndarray, truth: np.ndarray) -> Compared:
         """score: mean IoU, the ground's too. Missed: a class of which no pixel is right; invented: one not there."""
         matrix = self.confusion([answer], [truth])
         shares, there, found = ious(matrix)[1:], matrix.sum(1)[1:], matrix.sum(0)[1:]
         rows = list(zip(self.names, shares.tolist(), there.tolist(), found.tolist(), strict=True))
-        return Comparison(
+        return Compared(
             measure([matrix])["miou"],
             [name for name, iou, pixels, _ in rows if pixels and not iou],
             [name for name, _, pixels, own in rows if own and not pixels],

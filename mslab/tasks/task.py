@@ -28,13 +28,13 @@ class Part(NamedTuple):
     number: int = -1  # index of the object; -1 for all of them
 
 
-class Comparison(NamedTuple):
+class Compared(NamedTuple):
     """An image's answer beside its labels, for a person."""
 
     score: float  # the higher the better; NaN where nothing is labelled
     missed: list[str]  # names, one for each thing
     invented: list[str]
-    parts: dict[str, float] = {}  # by name: segment's IoU, the errors of keypoints as shares of the box
+    parts: dict[str, float]  # by name: IoU of segment, error of keypoints
 
 
 class Task(ABC):
@@ -125,7 +125,7 @@ class Task(ABC):
         """Figures of each class, point or tag; the first one is a share, NaN where there is none of it."""
 
     @abstractmethod
-    def compare(self, answer: Any, truth: Any) -> Comparison:
+    def compare(self, answer: Any, truth: Any) -> Compared:
         """One image's answer beside its labels."""
 
     def scaled(self, answer: Any, factor: float, size: tuple[int, int]) -> Any:

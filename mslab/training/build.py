@@ -69,6 +69,13 @@ def local_settings(run: RunFolder, report: DatasetReport, group: Group) -> Setti
 
 def label_feed(run: RunFolder, settings: Settings, report: DatasetReport, group: Group) -> LabelFeed | None:
     """The batches of a task with labels of its own; None for classification."""
+    return feed_of(settings, report, group, run.manifest.get("epoch_images"))
+
+
+def feed_of(
+    settings: Settings, report: DatasetReport, group: Group = workers.ALONE, epoch_parts: int | None = None
+) -> LabelFeed | None:
+    """The same without a run. `epoch_parts`: parts an epoch, if not all of them once."""
     if not isinstance(report, LabelReport):
         return None
     task = task_of(class_of(settings.task).record(report.first, settings.model_dump()))
@@ -81,7 +88,7 @@ def label_feed(run: RunFolder, settings: Settings, report: DatasetReport, group:
     stride = 1
     if isinstance(network, networks.ResNet) and task.is_map:
         stride = layout.levels(layout.stage_shapes(network.stages, network.profile))[0][1]
-    return LabelFeed(task, train, val, settings, stride, group, run.manifest.get("epoch_images"))
+    return LabelFeed(task, train, val, settings, stride, group, epoch_parts)
 
 
 def build_network(

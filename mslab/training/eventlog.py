@@ -18,6 +18,7 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
+from mslab.config import tasks
 from mslab.config.networks import part_of
 from mslab.errors import RunError
 from mslab.escaping import quoted
@@ -52,14 +53,15 @@ class EventLog(Callback):
     def __init__(self, run: RunFolder, group: Group) -> None:
         self.run, self.group, self.class_names = run, group, run.manifest["class_names"]
         self.pixels: np.ndarray | None = None  # uint8 (n, S, S, 3): this epoch's first batch
-        count = min(CLASSES, len(self.class_names))
+        self.of_classes = run.settings.task == tasks.CLASSIFY  # others have no curve of each class
+        count = min(CLASSES, len(self.class_names)) if self.of_classes else 0
         self.counts = np.zeros((2, count, THRESHOLDS))  # images of a class, and of others, by predicted probability
         self.file = begin(run.path / "tensorboard", run.epochs_done) if run.writes else None
         if self.file:
             log.info(f"log_to: {self.file} (view with tensorboard --logdir {quoted(run.path.parent)})")
             if run.manifest.get("features"):
                 log.info("log_to: no images: the batches are features of the frozen backbone")
-            if count < len(self.class_names):
+            if self.of_classes and count < len(self.class_names):
                 log.info(f"log_to: precision-recall curves of the first {count} of {len(self.class_names)} classes")
 
     def step_end(self, step: Step) -> None:
@@ -69,7 +71,7 @@ class EventLog(Callback):
                 self.pixels = gradcam.as_pixels(self.run.info, step.images[:IMAGES])
 
     def batch_evaluated(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        if not np.isfinite(logits).all():  # the loop reports it
+        if not self.of_classes or not np.isfinite(logits).all():  # the loop reports it
             return
         count = self.counts.shape[1]
         probabilities = metrics.probabilities(logits)[:, :count]
@@ -80,9 +82,13 @@ class EventLog(Callback):
     def epoch_end(
         self, history: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: Any, totals: Totals
     ) -> None:
-        counts = self.group.sum(self.counts.ravel()).reshape(self.counts.shape) if figures else None
+        curved = figures and self.of_classes
+        counts = self.group.sum(self.counts.ravel()).reshape(self.counts.shape) if curved else None
         if self.file:
-            summaries = [*scalars(history[-1]), *histograms(network, self.run.settings.network)]
+            summaries = [
+                *scalars(history[-1], ranking.shown(self.run.settings)),
+                *histograms(network, self.run.settings.network),
+            ]
             if self.pixels is not None:
                 summaries.append(summary.image("first_batch", self.pixels, dataformats="NHWC"))  # eight in a row
             if counts is not None:
@@ -91,10 +97,13 @@ class EventLog(Callback):
                 self.file = None
 
 
-def scalars(row: Mapping[str, Any]) -> list[Any]:
-    """The summaries of a row of history.csv, without the columns that were not measured."""
+def scalars(row: Mapping[str, Any], called: str = "val_acc") -> list[Any]:
+    """The summaries of a row of history.csv, without what was not measured. `called`: val_acc for people."""
     more = {key: f"{key.removeprefix('val_')}/val" for key in row if key.startswith("val_") and key not in SCALARS}
-    return [summary.scalar(tag, row[key]) for key, tag in (SCALARS | more).items() if not math.isnan(row[key])]
+    of_task = {} if called == "val_acc" else {"val_acc": f"{called.removeprefix('val_')}/val"}
+    return [
+        summary.scalar(tag, row[key]) for key, tag in (SCALARS | more | of_task).items() if not math.isnan(row[key])
+    ]
 
 
 def histograms(network: Any, name: str | None = None) -> list[Any]:
@@ -132,7 +141,9 @@ def finish(run: RunFolder) -> None:
     best = run.best
     if best is None:
         return
-    figures = {f"final/{key}": best[key] for key in ("val_acc", "val_loss", *ranking.extra(run.best_by))}
+    names = {"val_acc": ranking.shown(run.settings)}
+    columns = ("val_acc", "val_loss", *ranking.extra(run.best_by))
+    figures = {f"final/{names.get(key, key)}": best[key] for key in columns}
     figures["final/best_epoch"] = best["epoch"]
     if (linear := run.manifest["metrics"].get("linear_acc")) is not None:
         figures["final/linear_acc"] = linear

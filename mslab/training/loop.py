@@ -41,7 +41,7 @@ def fit(trainer: Trainer, run: RunFolder, callbacks: Sequence[Callback]) -> str:
             if figures and not np.isfinite(figures["loss"]):
                 raise diverged(f"The loss became {figures['loss']}", row["step"] - 1, trainer, run)
             run.record_epoch(row | {"seconds": totals.seconds}, figures, trainer.network)  # best.ckpt, eval.json
-        log.info(epoch_line(run), extra={"row": run.history[-1]})  # a notebook shows a table of the rows
+        log.info(epoch_line(run), extra={"row": ranking.named(run.history[-1], run.settings)})  # for a notebook's table
         for callback in callbacks:
             callback.epoch_end(run.history, figures, trainer.network, totals)
         reason = trainer.stop_reason(run.history) or trainer.out_of_time(run.history) or run.should_stop(run.history)

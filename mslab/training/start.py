@@ -336,7 +336,8 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
         f"{best_text(run)}; {compared}{result.seconds:.0f} s; {run.path}",
         extra=PROSE,
     )
-    if run.settings.calibrate and (found := read_evaluation(run.path, run.manifest["class_names"]).get("calibration")):
+    calibrated = run.settings.calibrate and run.settings.task == CLASSIFY
+    if calibrated and (found := read_evaluation(run.path, run.manifest["class_names"]).get("calibration")):
         log.info(f"calibrate: {temperature.text(found)}", extra=PROSE)
     if linear is not None and result.val_acc <= linear:
         what = "linear model" if run.settings.task == CLASSIFY else "answer"

@@ -15,6 +15,10 @@ from mslab.config import FIELDS
 
 # test that copies the command and runs it -> "module: command" of each
 RUN = {
+    "training/test_task_report.py test_what_the_fix_lines_say_works": """
+        report/several.py: mslab report
+        runs/weights.py: mslab report
+    """,
     "cli/test_fixes.py test_what_a_fix_line_says_works": """
         experiments/lab.py: mslab new
         cli/results.py: mslab reproduce --from

@@ -5,10 +5,13 @@ import shutil
 from importlib import metadata
 
 import jsonschema
+import pytest
 from helpers import PROJECT
+from pydantic import ValidationError
 
 from mslab import check
 from mslab.runs import manifest
+from mslab.runs.manifest import Metrics
 
 
 def test_the_schema_in_the_package_matches_the_code():
@@ -40,3 +43,21 @@ def test_the_figures_of_the_same_answer_for_every_image_are_read(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     assert manifest.load(tmp_path)["metrics"]["constant"]["voc_map"] == 0.001
     jsonschema.validate(content, json.loads(manifest.FILE.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "problem"),
+    [
+        ({"constant": {"miou": 0.1, "pixel_accuracy": None}, "val_acc": 0.5, "linear_acc": None}, ""),
+        ({"constant": 0.1}, "metrics.constant"),
+        ({"constant": {"miou": "high"}}, "metrics.constant.miou"),
+        ({"linear_acc": {"miou": 0.1}}, "metrics.linear_acc"),
+    ],
+)
+def test_the_figures_of_an_answer_without_looking_are_a_table_and_others_are_numbers(metrics, problem):
+    if not problem:
+        assert Metrics.model_validate(metrics)
+        return
+    with pytest.raises(ValidationError) as caught:
+        Metrics.model_validate(metrics)
+    assert [".".join(map(str, ("metrics", *row["loc"]))) for row in caught.value.errors()] == [problem]
