@@ -54,13 +54,14 @@ def evaluate(
 
     choice, network = checkpoint.Choice(dialect, weights), found(source)
     chosen = weight_files.reading_of(network, choice)
-    if threshold:  # before the images, which may take minutes
-        thresholds.parse(threshold, checkpoint.read(weight_files.best_file(network), choice).class_names)
     task = weight_files.task_of(network, choice)
     if task != CLASSIFY:
         refuse_for_task(
             task, {"--tta": tta, "--threshold": threshold, "--ignore": ignore, "--follow-links": follow_links}
         )
+    if threshold:  # before the images, which may take minutes
+        thresholds.parse(threshold, checkpoint.read(weight_files.best_file(network), choice).class_names)
+    if task != CLASSIFY:
         report = options.checked_labels(data, task)
     else:
         report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [], **chosen)
