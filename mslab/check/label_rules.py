@@ -41,6 +41,7 @@ FIXES = {  # by the code of a problem that reading the labels found
     "tag-value": "write 0 or 1; leave the row out if a tag is not known",
 }
 SWAPPED = 0.9  # of the pairs of points of a category have their left one on the same side: the others may be exchanged
+MOST_OBJECTS = 5000  # of an image; aerial images of DOTA have up to some 2,000
 PAIRS = 20  # with fewer, nothing is said
 Rule = Callable[[LabelReport], Iterator[Finding]]
 
@@ -128,6 +129,11 @@ def unlabelled(report: LabelReport) -> Iterator[Finding]:
                 text += f"{split.show(others[0].name)})"
                 fix = "add them to the labels, also those without an object; or move them away"
                 yield Finding("image-without-label", "warning", relative(report, file), text, fix)
+        for path, row in rows:
+            if len(row.boxes) > MOST_OBJECTS:
+                text = f"({len(row.boxes):,} objects in one image, and mslab learns at most {MOST_OBJECTS:,})"
+                fix = "cut the image into smaller ones, or export the labels again: the objects of others may be in it"
+                yield Finding("object-count", "error", path, text, fix)
         if not rows:
             fix = "put the images there, or correct the names in the labels"
             yield Finding("no-labels", "error", labels_file(report, name), "(no image has labels)", fix)

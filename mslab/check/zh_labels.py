@@ -82,6 +82,9 @@ MESSAGES: dict[str, dict[str, str]] = {
         "(no image has labels)": "（没有一张图像有标注）",
         "(no image has an object)": "（没有一张图像有目标）",
     },
+    "object-count": {
+        "({n} objects in one image, and mslab learns at most {most})": "（一张图像中有 {n} 个目标，mslab 最多学习 {most} 个）",
+    },
     "no-object": {
         "({n} of {all} images have no object: they are learned as ground)": "（{all} 张图像中有 {n} 张没有目标：它们作为背景学习）",
     },
@@ -172,6 +175,7 @@ FIXES = {
     "replace the file, or export the labels again": "替换这个文件，或重新导出标注",
     "correct the entry, or export the labels again": "改正条目，或重新导出标注",
     "correct the number, or remove the object": "改正数值，或删除这个目标",
+    "cut the image into smaller ones, or export the labels again: the objects of others may be in it": "把图像切成更小的，或重新导出标注：其中可能有别的图像的目标",
     "give each entry an id of its own, or remove the copy": "给每个条目自己的 id，或删除重复的",
     "give each category a name of its own": "给每个类别自己的名称",
     "nothing: classes are numbered in the order of the ids": "无需处理：类别按 id 的顺序编号",

@@ -3,8 +3,6 @@
 import re
 from typing import Any
 
-from mslab.errors import ConfigError
-
 CLASSIFY = "classify"
 MAPS = ("detect", "segment", "keypoints")  # whose head is on the feature pyramid, which only model.py's ResNet has
 TASKS = (*MAPS, "multilabel")  # beside classify
@@ -58,13 +56,3 @@ def meant(text: str) -> str:
     # meant("imageObjectDetection") -> "detect"; meant("keypointrcnn_resnet50_fpn") -> "keypoints"; meant("ocr") -> ""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s.-]+", "_", text[:100].strip()).lower()
     return next((answer for pattern, answer in THEIRS if re.search(pattern, text)), "")
-
-
-def refuse(settings: Any, what: str) -> None:
-    """Raise ConfigError unless the settings are of classification."""
-    if settings.task != CLASSIFY:
-        raise ConfigError(
-            f"{what.capitalize()} is for networks of classes, and {settings.said_by('task')} sets {settings.task}.",
-            expected=f"task: {CLASSIFY}",
-            fix="mslab train CONFIG lr_max=0.01    and others: the figures of a few epochs show which value is good",
-        )

@@ -35,7 +35,6 @@ def tune_batch(config: Settings, most: int, progress: Callable[[str], Any] = lam
     Returns tried, rows of {batch_size, fits, why, images_per_s, memory (bytes)}, and largest. On an accelerator the
     device's memory is the limit, on a CPU the machine's. Raises MslabError if not even the smallest fits.
     """
-    tasks.refuse(config, "the search for a batch size")
     settings = config.replace(device=devices.choose_device(config.device))
     tried: list[dict[str, Any]] = []
 

@@ -18,7 +18,7 @@ from mslab import cpu_layout
 from mslab.check import DatasetReport, cores
 from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import load_exactly
-from mslab.config import Settings, Source, load_settings, tasks
+from mslab.config import Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
 from mslab.data import batching, sources
 from mslab.errors import TrainingError
@@ -51,7 +51,6 @@ def find_rate(
     if the loss falls at no rate. fastai calls it lr_find.
     """
     settings = load_settings(config)
-    tasks.refuse(settings, "the search for a learning rate")
     report = check_or_raise(settings, report)
     weights = finetuning.read_backbone(backbone, finetuning.choice_for(settings)) if backbone else None
     device = devices.choose_device(settings.device)

@@ -121,9 +121,3 @@ def test_settings_of_classes_on_the_command_line_do_nothing_and_are_said(scenes,
     text = " ".join(done.stderr.split())
     assert "mixup_alpha" in text and "belongs to classify" in text
     assert newest("x-*") if done.returncode == 0 else not Path("runs").exists()
-
-
-@pytest.mark.parametrize("command", [["lr-find"], ["tune-batch"]], ids=str)
-def test_searches_for_classes_say_so(command, scenes, inside):
-    text = refused(*command, config_file(task_settings(scenes, "detect")))
-    assert "is for networks of classes" in text and "sets detect" in text

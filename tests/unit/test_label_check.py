@@ -46,6 +46,19 @@ def entry(kind: str, number: int, **values):
     return provoke
 
 
+def crowded(root: Path) -> None:
+    """5,000 more objects in the first image, each with a box of its own."""
+
+    def change(document):
+        first = document["annotations"][0]
+        more = {key: first[key] for key in ("image_id", "category_id")}
+        for i in range(5000):
+            box = [i * 0.005, 3, 4, 4]
+            document["annotations"].append(more | {"id": 100 + i, "bbox": box, "area": 16, "iscrowd": 0})
+
+    changed(root, change)
+
+
 def of_all(function):
     """Change the box of every object of train."""
 
@@ -198,6 +211,7 @@ CASES = [  # code, severity, what provokes it, the path in the finding, a part o
      "val/annotations.json", "key points of cat"),
     ("category-list", "error", other_list(renamed), "val/annotations.json", "it lacks dog and has wolf besides"),
     ("category-order", "warning", other_list(reordered), "val/annotations.json", "in another order than in train"),
+    ("object-count", "error", crowded, IMAGE, "5,002 objects in one image, and mslab learns at most 5,000"),
     ("no-labels", "error", other_list(no_objects), "val/annotations.json", "no image has an object"),
     ("image-without-label", "warning", None, "", ""),
     ("turned-image", "error", turned, IMAGE, "EXIF orientation 6"),
