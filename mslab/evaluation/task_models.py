@@ -116,7 +116,9 @@ def evaluate(
     if weights.task == "segment" and not report.sets[split].categories:
         raise nameless(report.places[split].images.parent)
     labels = named_alike(report.sets[split], model.task.names, weights)
-    images = replace(images, labels=labels.images, values=labelled_feed.values_of(report.sets[split], model.task.names))
+    images = replace(images, labels=labels.images)
+    if weights.task == "segment":
+        images.values = labelled_feed.values_of(report.sets[split], model.task.names)
     truths: deque[Any] = deque()
 
     def seen() -> Iterator[Seen]:

@@ -251,9 +251,11 @@ def csv_lines(rows: Iterable[Mapping[str, Any]], class_names: Sequence[str]) -> 
         yield csv_line([row["file"], row["class"] or "", probability, row["error"], *values])
 
 
-def csv_line(values: Sequence[str]) -> str:
-    """A line of CSV without formulas: a value that a spreadsheet would execute gets an apostrophe in front."""
-    safe = [f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value for value in values]
+def csv_line(values: Sequence[str | float]) -> str:
+    """A line of CSV without formulas: a text that a spreadsheet would execute gets an apostrophe in front."""
+    texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
+    risky = [isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") for value in values]
+    safe = [f"'{text}" if bad else text for text, bad in zip(texts, risky, strict=True)]
     text = io.StringIO()
     csv.writer(text).writerow([v.encode("utf-8", "backslashreplace").decode() for v in safe])  # quotes \r and \n
     return text.getvalue().removesuffix("\r\n") + "\n"

@@ -213,7 +213,7 @@ def csv_lines(task: Task, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     empty = [""] * len(columns(task))
     for row in rows:
         for line in [empty] if row["error"] else list(values(task, row)) or [empty]:
-            yield csv_line([row["file"], *(f"{v:.6g}" if isinstance(v, float) else str(v) for v in line), row["error"]])
+            yield csv_line([row["file"], *line, row["error"]])
 
 
 def table(task: Task, rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:

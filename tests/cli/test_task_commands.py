@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import cli, newest, settings
 from labelled_sets import data_set, images
-from task_runs import TASKS, draw, task_settings
+from task_runs import MEASURES, TASKS, draw, task_settings
 
 import mslab
 
@@ -44,10 +44,10 @@ def config_file(config):
     return "x.yaml"
 
 
-@pytest.mark.parametrize("task", ["detect", "multilabel"])
+@pytest.mark.parametrize("task", TASKS)
 def test_a_network_of_a_task_is_measured_and_not_trained_as_classes(task, runs, scenes, squares, inside):
     done = cli("eval", runs[task], "--data", str(scenes))
-    assert done.returncode == 0 and {"detect": "voc_map", "multilabel": "f1_micro"}[task] in done.stdout
+    assert done.returncode == 0 and MEASURES[task] in done.stdout, done.stderr
     file = config_file(settings(squares / "three", 3, epochs=1))
     text = refused("train", file, "--from", str(runs[task]))
     assert f"is of task {task}" in text and "mslab transfer CONFIG --backbone FILE" in text

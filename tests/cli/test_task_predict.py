@@ -189,6 +189,15 @@ def test_key_points_without_boxes_are_of_one_object_that_fills_the_image(place, 
         assert one["score"] == pytest.approx(np.mean([point[2] for point in item["points"].values()]))
 
 
+def test_numbers_below_zero_are_numbers_in_csv():
+    """A key point may be left of its image; a class may be called so."""
+    task = task_of({"task": "keypoints", "class_names": ["nose"], "options": {}})
+    objects = [{"box": [-3.5, 0.0, 9.0, 9.0], "points": {"nose": [-1.25, -7e-07, 0.5]}}]
+    row = {"file": "-1.png", "objects": objects, "error": ""}
+    line = list(task_predicting.csv_lines(task, [row]))[1]
+    assert line == "'-1.png,1,-3.5,0,9,9,-1.25,-7e-07,0.5,\n"
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_each_picture_has_a_name_of_its_own_and_shows_what_was_found(place, done, images, task):
     folder = place / "out" / task / "drawn"
