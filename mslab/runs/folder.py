@@ -26,7 +26,7 @@ from mslab.runs.history import read_history as read_history
 from mslab.runtime import console, signals, versions
 
 log = logging.getLogger("mslab")
-OF_HEAD = ("class_names", "folders", "task", "options", "skeleton")  # keys of a checkpoint's entry
+OF_HEAD = {"class_names", "folders", "task", "options", "skeleton"}  # keys of a checkpoint's entry
 TEXTS = ("config.yaml", "manifest.json", "history.csv", "steps.csv", "images.csv", "eval.json", "train.log")
 
 
@@ -192,8 +192,7 @@ class RunFolder:
         row["val_loss"] = figures["loss"] if figures else math.nan
         row["val_acc"] = figures[figures.get("measure", "accuracy")] if figures else math.nan
         row |= ranking.measures(figures, self.best_by)
-        # as in the file
-        row.update({key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)})
+        row.update({key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)})  # as written
         self.history.append(row)
         if not self.writes or not figures:
             return
@@ -201,8 +200,9 @@ class RunFolder:
         info |= {"thresholds": figures["tag_thresholds"]} if "tag_thresholds" in figures else {}
         if self.best is row:
             checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", info)
-            backbone = {key: value for key, value in self.info.items() if key not in OF_HEAD}
-            checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
+            file, own = self.checkpoints / "best_backbone.ckpt", self.info.keys() - OF_HEAD
+            if not (self.manifest.get("features") and file.is_file()):  # with features it is frozen to the end
+                checkpoint.save(list(network.backbone.get_parameters()), file, {key: self.info[key] for key in own})
             self.write_json("eval.json", self.evaluation(figures))
         self._save_top(row, network, info)
 

@@ -92,6 +92,22 @@ def test_a_damaged_file_is_written_again(parent, frozen, inside):
     same_training(first, again)
 
 
+@pytest.mark.parametrize(("views", "written"), [(2, 1), (0, 3)])
+def test_a_backbone_with_features_is_written_once(views, written, parent, frozen, inside):
+    config = frozen | {"feature_views": views, "epochs": 3, "best_by": "loss", "lr_max": 0.01}
+    report, names = check_dataset(frozen["train_data"], frozen["val_data"]), ("best_backbone.ckpt", "best.ckpt")
+    files = []
+
+    def look(rows):
+        files.append([(newest("frozen-*") / "checkpoints" / name).stat().st_ino for name in names])
+        return ""
+
+    parts = start.finetuning.backbone_of(parent)
+    start.run(start.Job(load_settings(config), report, "frozen", parts), should_stop=look)
+    backbones, networks = map(set, zip(*files, strict=True))
+    assert (len(backbones), len(networks)) == (written, 3)  # each epoch was better
+
+
 def test_a_resume_is_exact(parent, frozen, inside):
     config = frozen | {"feature_views": 2}
     uninterrupted = mslab.transfer(config, backbone=parent).run
