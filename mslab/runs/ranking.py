@@ -111,7 +111,8 @@ def best_text(row: Row, best_by: str | None, called: str = "val_acc") -> str:
     """best_text(row, "macro_f1") -> "best val_macro_f1 0.913 in epoch 7 (val_acc 0.950)" """
     name, accuracy = column(best_by), f" ({called} {row['val_acc']:.3f})"
     title = called if name == "val_acc" else name
-    return f"best {title} {row[name]:.3f} in epoch {row['epoch']}" + accuracy * (name != "val_acc")
+    both = name != "val_acc" and not math.isnan(row["val_acc"])  # validation_metric_type: none measures nothing else
+    return f"best {title} {row[name]:.3f} in epoch {row['epoch']}" + accuracy * both
 
 
 def metrics(row: Row, best_by: str | None) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def build_network(
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
         load_exactly(network.parameters_dict(), last.backbone | last.head, last.path, "network")
     elif run.manifest["parent"] and group.rank == 0:
-        log.info(finetuning.load_parent(network, finetuning.parent_of(run), run.manifest))
+        log.info(finetuning.load_parent(network, finetuning.parent_of(run), run.manifest, settings.task))
     group.broadcast_parameters(network.get_parameters())
     return network
 
@@ -219,8 +219,9 @@ def build_trainer(
     if run.epochs_done:
         log.info(trainer.resume(last, run.epochs_done))
     trainable = sum(parameter.size for parameter in trained.trainable_params())
+    crops = f" ({len(images)} crops an epoch)" if len(images) != len(feed.images) else ""
     log.info(
-        f"{run.path}: {len(images)} training and {len(feed.val_images)} validation images, "
+        f"{run.path}: {len(feed.images)} training{crops} and {len(feed.val_images)} validation images, "
         f"{counted(len(feed.class_names), tasks.NOUNS.get(settings.task, 'class'))}, {trainable:,} weights to train, "
         f"frozen: {freezing.describe(trainer.names, settings)}, "
         f"{plural(settings.epochs, 'epoch')} of {plural(steps, 'step')}",

@@ -9,6 +9,7 @@ import mindspore as ms
 from mindspore import nn
 
 from mslab import checkpoint, files
+from mslab.check.report import counted
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, dialects, load_exactly
 from mslab.config import Settings, tasks
 from mslab.config.networks import part_of
@@ -133,13 +134,14 @@ def refuse_other_task(settings: Settings, weights: Checkpoint, class_names: Sequ
     )
 
 
-def load_parent(network: nn.Cell, weights: Checkpoint, manifest: Mapping[str, Any]) -> str:
+def load_parent(network: nn.Cell, weights: Checkpoint, manifest: Mapping[str, Any], task: str) -> str:
     """Load a parent's weights into a fresh network: the backbone and, in incremental training, rows of the head."""
     pattern = manifest["parent"].get("only")
     text = load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone", pattern)
     names, parent_names = manifest["class_names"], weights.class_names
     if manifest["kind"] != "incremental":
-        return f"{text}; head: new ({len(names)} classes)"
+        noun = tasks.NOUNS.get(task, "class")
+        return f"{text}; head: new ({counted(len(names), noun)})"
     if weights.task != tasks.CLASSIFY:
         own = {name: p for name, p in network.parameters_dict().items() if name in weights.head}
         return f"{text}; {load_exactly(own, weights.head, weights.path, 'head')}"

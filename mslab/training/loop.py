@@ -92,13 +92,13 @@ def epoch_line(run: RunFolder) -> str:
     """The log line of the last epoch. A star marks the best so far."""
     row, name = run.history[-1], ranking.column(run.best_by)
     measure = f"{name} {row[name]:.3f}" if name in ranking.extra(run.best_by) else ""
-    validation = f"val_loss {decimals(row['val_loss'])}  {ranking.shown(run.settings)} {row['val_acc']:.3f}"
-    validation += f"  {measure}" * bool(measure)
+    figure = "" if np.isnan(row["val_acc"]) else f"  {ranking.shown(run.settings)} {row['val_acc']:.3f}"
+    validation = f"val_loss {decimals(row['val_loss'])}{figure}" + f"  {measure}" * bool(measure)
     validation += "*  " if run.best is row else "   "
     return (
         f"epoch {row['epoch']:>3}/{run.settings.epochs}  "
         f"loss {decimals(row['train_loss'])}  acc {row['train_acc']:.3f}  "
-        f"{validation if run.best and not np.isnan(row['val_acc']) else ''}"
+        f"{validation if run.best and (figure or not np.isnan(row['val_loss'])) else ''}"
         f"lr {row['lr']:.4f}  {row['images_per_s']:.0f} images/s  {row['seconds']:.0f} s"
     )
 

@@ -6,6 +6,7 @@ resume(RUN) -> reopen -> continue_run (the same images?) -> carry_out -> loop.fi
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -352,7 +353,8 @@ def baseline(run: RunFolder, report: DatasetReport) -> tuple[float | None, str]:
         found = task_measuring.witness(labels)
         run.manifest["metrics"]["constant"] = finite({k: v for k, v in found.items() if isinstance(v, float)})
         value = found[labels.task.measure]
-        return value, f"the same answer for every image has {labels.task.measure} {value:.3f}; "
+        text = f"the same answer for every image has {labels.task.measure} {value:.3f}; "
+        return (None, "") if math.isnan(value) else (value, text)
     train, val = measuring.samples(report, "train", most=5000), measuring.samples(report, "val")
     with working("fitting a linear model, to compare …"):
         linear = run.manifest["metrics"]["linear_acc"] = metrics.linear_or_note(train, val)

@@ -53,6 +53,26 @@ def test_a_run_has_the_figures_of_its_task(task, config, inside):
     assert not backbone.head and backbone.task == "classify" and "task" not in backbone.info
 
 
+@pytest.mark.parametrize(
+    "task, more, crops",
+    [
+        ("keypoints", {}, " (25 crops an epoch)"),
+        ("detect", {"tile_grid_size": "2,2"}, " (50 crops an epoch)"),
+        ("segment", {}, ""),
+    ],
+)
+def test_the_log_counts_images_and_crops(task, more, crops, config, inside):
+    run = Path(mslab.train(config(task, epochs=1, **more)).run)
+    assert f": 10 training{crops} and 5 validation images, " in (run / "train.log").read_text()
+
+
+def test_a_run_without_a_measure_shows_its_loss_and_no_nan(config, inside):
+    run = Path(mslab.train(config("detect", epochs=1, validation_metric_type="none", best_by="loss")).run)
+    text = (run / "train.log").read_text()
+    assert "  val_loss " in text and "best val_loss " in text
+    assert "nan" not in text and "the same answer" not in text
+
+
 @EACH
 @pytest.mark.parametrize("more", [{}, {"cache": "none"}, {"cache": "memory"}], ids=str)
 def test_a_rerun_gives_equal_bits_whatever_is_cached(task, more, config, inside):
@@ -81,6 +101,8 @@ def test_a_backbone_of_classes_is_transferred_exactly_and_stays_while_it_is_froz
     classes = Path(mslab.train(settings(squares / "three", 3, epochs=1), name="classes").run)
     file = classes / "checkpoints" / "best_backbone.ckpt"
     run = mslab.transfer(config(task, freeze="all"), file, name="frozen").run
+    noun = {"keypoints": "key points", "multilabel": "tags"}.get(task, "classes")
+    assert f"; head: new ({NAMES[task]} {noun})" in (Path(run) / "train.log").read_text()
     before, after = checkpoint.read(file).backbone, tensors(run)
     assert {name for name in after if name in before} == set(before)
     for name, values in before.items():
