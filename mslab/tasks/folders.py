@@ -3,6 +3,7 @@
     ROOT/{train,val,test}/annotations.json   images/   masks/   tags.csv     as mslab writes them
     ROOT/{train,valid,test}/_annotations.coco.json, _classes.csv beside the images     Roboflow
     ROOT/annotations/instances_train2017.json   ROOT/train2017/     COCO; images/train2017/, too
+    ROOT/annotations/instances_default.json     ROOT/images/        CVAT, one split; its subset Train: images/Train/
 Any of these folders may be a data set of one split.
 """
 
@@ -26,7 +27,8 @@ NAMES = ("classes.txt", "class_names.txt")
 OTHER_JSON = re.compile(r"(?i).*(coco|annotations|instances|keypoints).*\.json")  # if there is one such file
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 COCO = re.compile(
-    r"(?i)(instances|person_keypoints|keypoints|annotations|labels)?[-_]?(train|val|test)(?:id|idation)?[-_]?(\d{4})?\.json"
+    r"(?i)(?:instances|person_keypoints|keypoints|annotations|labels)?[-_]?"
+    r"((train|val|test)(?:ing|id|idation)?[-_]?(?:\d{4})?)\.json"
 )
 
 
@@ -65,7 +67,7 @@ def find_labels(root: Path) -> dict[str, LabelFiles]:
             splits.setdefault(str(match[1] or match[2] or match[3]).lower(), found)
     splits = splits or coco_layout(root)
     if splits:
-        return {name: splits[name] for name in ("train", "val", "test") if name in splits}
+        return {name: splits[name] for name in ("train", "val", "test", "") if name in splits}
     found = files_of(root)
     return {"": found} if found.labelled else {}
 
@@ -88,18 +90,30 @@ def files_of(folder: Path) -> LabelFiles:
 
 
 def coco_layout(root: Path) -> dict[str, LabelFiles]:
-    """The files of COCO's own layout. Of several files of a split, instances_ comes first."""
+    """The files of COCO's own layout. Of several files of a split, instances_ comes first. A lone file of another name
+    is a data set of one split.
+    """
     found: dict[str, LabelFiles] = {}
     folder = root / "annotations"
-    for name in sorted(path.name for path in folder.iterdir()) if is_folder(folder) else []:
-        match = COCO.fullmatch(name)
-        if not match or match[2].lower() in found:
-            continue
-        split, year = match[2].lower(), match[3] or ""
-        places = [root / above / f"{split}{year}" for above in ("", "images")] + [root / "images" / split]
-        images = next(filter(is_folder, places), root / "images" if is_folder(root / "images") else root)
-        found[split] = LabelFiles(images, folder / name)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".json") if is_folder(folder) else []
+    files = [path for path in files if kind_of(path) == "a file"]
+    for file in files:
+        if (match := COCO.fullmatch(file.name)) and match[2].lower() not in found:
+            images = images_called(root, match[1], match[2])
+            found[match[2].lower()] = LabelFiles(images, file)
+    if not found and len(files) == 1 and looks_like_coco(files[0]):
+        return {"": LabelFiles(images_called(root, "default"), files[0])}
     return found
+
+
+def images_called(root: Path, *names: str) -> Path:
+    """The first folder with one of these names, in capitals or not, in the data set or in its images/; else images/."""
+    for name in (re.sub("[-_]", "", name).casefold() for name in names):
+        for above in (root, root / "images"):
+            for folder in folders_in(above):
+                if re.sub("[-_]", "", folder).casefold() == name:
+                    return above / folder
+    return root / "images" if is_folder(root / "images") else root
 
 
 def is_folder(path: Path) -> bool:

@@ -503,3 +503,23 @@ def test_a_hundred_thousand_broken_boxes_are_counted_and_not_all_kept(root):
     found = [finding for finding in report.findings if finding.code == "box-empty"]
     assert len(found) == 1001 and found[-1].message == "and more of this kind, which are not listed"
     assert is_chinese(found[-1].shown("zh").message)
+
+
+@pytest.mark.parametrize("images", ["images", "images/default"])
+def test_cvats_export_of_one_subset_is_a_data_set_of_one_split(images, tmp_path):
+    names = labelled_sets.images(tmp_path / images, 4)
+    labelled_sets.write(tmp_path / "annotations", labelled_sets.coco(names), "instances_default.json")
+    report = check_labels(tmp_path, "detect")
+    assert list(report.sets) == [""] and len(report.sets[""].images) == 4
+    assert not report.errors and not any(finding.code == "image-missing" for finding in report.findings)
+    assert report.places[""].images == tmp_path / images
+
+
+@pytest.mark.parametrize("train, val", [("Train", "Validation"), ("Training", "Valid"), ("train", "val")])
+def test_cvats_subsets_are_splits_with_images_of_their_own(train, val, tmp_path):
+    for seed, split in enumerate((train, val)):
+        names = labelled_sets.images(tmp_path / "images" / split, 4, seed)
+        labelled_sets.write(tmp_path / "annotations", labelled_sets.coco(names), f"instances_{split}.json")
+    report = check_labels(tmp_path, "detect")
+    assert {name: place.images.name for name, place in report.places.items()} == {"train": train, "val": val}
+    assert not report.errors
