@@ -76,7 +76,7 @@ def read_coco(path: Path) -> tuple[LabelSet, Problems]:
 
 
 def labels_of(images: list[Any], categories: list[Any], annotations: list[Any], problems: Problems) -> LabelSet:
-    classes, known = read_categories(categories, problems)
+    classes, known = read_categories(without_group(categories, annotations), problems)
     entries = read_images(images, problems)
     boxes = other_units(annotations, entries, problems)
     reader = ObjectReader(classes, known, entries, problems, boxes)
@@ -135,6 +135,16 @@ def numbers_of(values: Any) -> list[float] | None:
 def shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def without_group(categories: list[Any], annotations: list[Any]) -> list[Any]:
+    """The categories without Roboflow's first one, number 0, which names the group of the others and has no object."""
+    tables = [row for row in categories if is_table(row)]
+    group = next((row for row in tables if row.get("id") == 0 and row.get("supercategory") == "none"), None)
+    if group is None or not any(row.get("supercategory") == group.get("name") for row in tables):
+        return categories
+    used = any(is_table(row) and row.get("category_id") == 0 for row in annotations)
+    return categories if used else [row for row in categories if row is not group]
 
 
 def read_categories(rows: list[Any], problems: Problems) -> tuple[tuple[Category, ...], dict[Any, int]]:

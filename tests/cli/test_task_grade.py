@@ -11,9 +11,11 @@ from helpers import cli
 from helpers import settings as class_settings
 from scenes import MEASURES, settings
 
+import mslab
 from mslab import checkpoint
 from mslab.evaluation.measuring import evaluate
-from mslab.grade import handin
+from mslab.grade import halving, handin
+from mslab.runs.folder import RunFolder
 
 RUBRIC = """
 title: Things in the forest
@@ -125,3 +127,10 @@ def test_a_rubric_of_a_task_says_what_it_cannot_have(lab):
     shutil.rmtree("hidden/test")
     done = cli("grade", "class", "--rubric", "rubric.yaml", "--data", "hidden", "--out", "out")
     assert "it must contain images with labels, like datasets/scenes/test" in done.stderr
+
+
+def test_half_weights_of_a_run_without_a_measure_are_packed_without_one(drawn, inside):
+    config = settings(drawn, "detect", validation_metric_type="none", best_by="loss")
+    half = halving.halve(RunFolder.read(Path(mslab.train(config).run)))
+    assert half.accuracy is None and half.difference is None
+    assert any(array.dtype == np.float16 for array in half.tensors.values())

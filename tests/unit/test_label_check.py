@@ -523,3 +523,32 @@ def test_cvats_subsets_are_splits_with_images_of_their_own(train, val, tmp_path)
     report = check_labels(tmp_path, "detect")
     assert {name: place.images.name for name, place in report.places.items()} == {"train": train, "val": val}
     assert not report.errors
+
+
+@pytest.mark.parametrize("group", ["fungi", "cat"])  # a class may be called as its group is
+def test_roboflows_category_of_the_group_is_no_class(group, tmp_path):
+    for seed, split in enumerate(("train", "valid")):
+        document = labelled_sets.coco(labelled_sets.images(tmp_path / split, 4, seed))
+        for row in document["categories"]:
+            row["id"] += 1
+        for row in document["annotations"]:
+            row["category_id"] += 1
+        classes = [row | {"supercategory": group} for row in document["categories"]]
+        document["categories"] = [{"id": 0, "name": group, "supercategory": "none"}, *classes]
+        labelled_sets.write(tmp_path / split, document, "_annotations.coco.json")
+    report = check_labels(tmp_path, "detect")
+    assert report.first.class_names == ["cat", "dog"] and report.first.ids == (1, 2)
+    assert {finding.code for finding in report.findings} == {"category-ids"}
+
+
+def test_a_category_0_with_objects_or_without_members_is_a_class(tmp_path):
+    names = labelled_sets.images(tmp_path, 4)
+    document = labelled_sets.coco(names)
+    document["categories"][0]["supercategory"] = "none"
+    document["categories"][1]["supercategory"] = "cat"
+    labelled_sets.write(tmp_path, document)
+    assert check_labels(tmp_path, "detect").first.class_names == ["cat", "dog"]
+    document["annotations"] = [row for row in document["annotations"] if row["category_id"] == 1]
+    document["categories"][1]["supercategory"] = "none"
+    labelled_sets.write(tmp_path, document)
+    assert check_labels(tmp_path, "detect").first.class_names == ["cat", "dog"]
