@@ -81,7 +81,8 @@ def check(names: Sequence[str], config: Settings) -> None:
         if part not in (*parts, "backbone"):
             problems.append(("lr_scale", f"{part}: this network has {', '.join(parts)}"))
         elif all(name in last for name in names if belongs(name, part, config.network)):
-            problems.append(("lr_scale", f"{part} is frozen throughout: its learning rate has no effect"))
+            text = "is frozen throughout: its learning rate has no effect: leave it out, or lr_scale: null"
+            problems.append(("lr_scale", f"{part} {text}"))
     if problems:
         raise ConfigError(
             "The freezing settings do not fit the network.",

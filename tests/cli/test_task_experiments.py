@@ -88,6 +88,7 @@ def test_a_sweep_searches_for_the_measure(config, drawn):
     result = json.loads(Path("x.json").read_text())
     values = [row["val_acc"] for row in result["trials"]]
     assert result["best"]["val_acc"] == max(values) and result["test_acc"]["best"] is not None
+    assert "val_miou 0." in done.stderr and "val_acc" not in done.stderr
     assert "val_miou" in done.stdout and "test miou" in done.stdout and "ccuracy" not in done.stdout
     page = (Path(result["folder"]) / "report.html").read_text()
     assert "val_miou" in page and "validation accuracy" not in page

@@ -135,7 +135,10 @@ def test_a_part_with_a_smaller_rate_moves_less(parent, quick, inside):
         ({"freeze": "all", "unfreeze": {2: "layer4"}}, "layer4: this network has stem, layer1, layer2, layer3, head"),
         ({"freeze": "all", "unfreeze": {9: "layer1"}}, "epoch 9 is never reached: epochs is 4"),
         ({"lr_scale": {"layer4": 0.1}}, "layer4: this network has"),
-        ({"freeze": "all", "lr_scale": {"backbone": 0.1}}, "backbone is frozen throughout"),
+        (
+            {"freeze": "all", "lr_scale": {"backbone": 0.1}},
+            "its learning rate has no effect: leave it out, or lr_scale: null",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_the_network(options, text, parent, quick, inside):

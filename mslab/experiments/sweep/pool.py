@@ -123,6 +123,7 @@ class TrialPool:
         self.stopping = self.waited = False
         self.interrupted: Callable[[], bool] = bool  # whether Ctrl-C came, which run() acts on a moment later
         self.journal = "://" not in trials.storage_url(options.storage, folder)
+        self.called = setup.get("called", "val_acc")  # for people
         self.points, self.best_by = points_of(study), trials.best_by_of(study)
         self.failures: set[int | None] = set()  # trials in a row
 
@@ -268,10 +269,10 @@ class TrialPool:
     def line(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], start: int) -> str:
         asked = min(self.options.trials, self.points.possible(0) or self.options.trials)
         done, name = sum(other["state"] in trials.ENDED for other in rows), ranking.column(self.best_by)
-        best = trials.best(rows, self.best_by)
+        best, shown = trials.best(rows, self.best_by), self.called if name == "val_acc" else name
         values = "  ".join(f"{key}={short(value)}" for key, value in row["values"].items())
         text = f"{done}/{asked}  trial {row['trial']}{' (default)' * row['default']}: {values}: "
-        text += f"failed: {row['message']}" if row["state"] == "failed" else f"{name} {row[name]:.3f}"
+        text += f"failed: {row['message']}" if row["state"] == "failed" else f"{shown} {row[name]:.3f}"
         text += f", pruned after epoch {row['epochs']}" if row["state"] == "pruned" else ""
         text += f", continued after epoch {start}" if start else ""
         return text + (f"; best {best[name]:.3f} of trial {best['trial']}" if best else "")

@@ -225,7 +225,7 @@ def carry_out(
                 files.write_text(folder / "sweep.json", files.json_text(result))
 
             setup = {"config": result["config"], "report": report, "argv": sys.argv}
-            setup["backbone"] = backbone and str(backbone)
+            setup |= {"backbone": backbone and str(backbone), "called": ranking.shown(settings)}
             log.info(introduction(study, folder, space, options, settings))
             save()
         if resumed:
