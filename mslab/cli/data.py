@@ -27,7 +27,6 @@ from mslab.cli.options import (
     print_text,
 )
 from mslab.cli.outputs import OutputOption
-from mslab.config.tasks import CLASSIFY
 from mslab.escaping import command
 from mslab.files import kind_of
 from mslab.runtime import signals, tables
@@ -287,6 +286,7 @@ def configured(config: str, overrides: list[str] | None, no_cache: bool, group: 
     """The report on the images that a config names, as its training would read them, and on their groups."""
     from mslab.check import training_data
     from mslab.config import load_settings
+    from mslab.config.tasks import CLASSIFY
 
     settings = load_settings(config, overrides or [])
     if group is not None and settings.task != CLASSIFY:

@@ -10,7 +10,6 @@ from typer import Argument, BadParameter, Option
 from mslab.cli import options
 from mslab.cli.options import app, found, job, print_text
 from mslab.cli.outputs import OutputOption
-from mslab.config.tasks import CLASSIFY
 from mslab.runtime import console, devices
 
 if TYPE_CHECKING:
@@ -102,6 +101,7 @@ def predict(
     if ids and not coco:
         raise BadParameter("--ids is for --coco FILE, which is missing")
     from mslab.checkpoint import Choice
+    from mslab.config.tasks import CLASSIFY
     from mslab.evaluation import engines
     from mslab.inference import predicting
 
@@ -134,7 +134,7 @@ def refuse_unfitting(task: str, given: Mapping[str, object]) -> None:
     """Raise BadParameter for an option of other tasks."""
     for name, value in given.items():
         if value is not None and task not in FITTING[name]:
-            own = "this one answers classes" if task == CLASSIFY else f"this one is of task {task}"
+            own = "this one answers classes" if task == "classify" else f"this one is of task {task}"
             option = f"--{name.replace('_', '-')}"
             raise BadParameter(f"{option} is for networks of task {' or '.join(FITTING[name])}; {own}: leave it out")
 

@@ -9,7 +9,6 @@ from typer import Argument, BadParameter, Option
 from mslab.cli import options
 from mslab.cli.options import app, checked, emit, found, job, log, print_text, report_run, write_json
 from mslab.cli.outputs import OutputOption
-from mslab.config.tasks import CLASSIFY
 from mslab.errors import MslabError
 from mslab.escaping import command, escape_control
 from mslab.runtime import console, devices, targets
@@ -49,6 +48,7 @@ def evaluate(
     """Measure a trained network on a folder of images: accuracy, figures per class, confusion matrix."""
     devices.refuse(device, devices.missing_driver(device))
     from mslab import checkpoint
+    from mslab.config.tasks import CLASSIFY
     from mslab.evaluation import thresholds
     from mslab.runs import weights as weight_files
 

@@ -9,7 +9,6 @@ from typer import Argument, BadParameter, Option
 from mslab.cli import options
 from mslab.cli.options import app, checked_config, emit, found, job, log, picture, print_text, report_run
 from mslab.cli.outputs import OutputOption
-from mslab.config.tasks import CLASSIFY
 from mslab.errors import ConfigError
 from mslab.files import kind_of
 from mslab.runs import naming
@@ -54,6 +53,7 @@ def show(
     if out is not None and not (schedule or augment):
         raise BadParameter("--out needs --schedule or --augment")
     from mslab.config import load_settings
+    from mslab.config.tasks import CLASSIFY
     from mslab.runs.finding import config_of
 
     if config is not None and "=" in config and not schedule and not augment and not Path(config).exists():

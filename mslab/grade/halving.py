@@ -76,7 +76,7 @@ def halve(run: RunFolder) -> HalfWeights:
             log.info(f"note: {run.path}: its float16 weights were not measured again: {error.what}")
             return half
     before = read_evaluation(run.path, run.manifest["class_names"], run.settings.task)
-    earlier = before and before[before.get("measure", "accuracy")]
+    earlier = before[before.get("measure", "accuracy")] if before else None
     if half.accuracy is not None and earlier is not None:  # validation_metric_type: none measures nothing
         half.difference = half.accuracy - earlier
     return half

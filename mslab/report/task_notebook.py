@@ -46,7 +46,7 @@ class TaskPredictions(list[TaskPrediction]):
 
     def _repr_html_(self) -> str:
         cards = Markup("").join(Markup(item._repr_html_()) for item in self)
-        return Markup('<div style="display:flex;flex-wrap:wrap;gap:1em">{}</div>').format(cards)
+        return escape_control(Markup('<div style="display:flex;flex-wrap:wrap;gap:1em">{}</div>').format(cards))
 
 
 def open_model(run: Path, device: str, engine: str, precision: str) -> task_predicting.TaskModel:

@@ -121,7 +121,7 @@ def test_an_image_that_cannot_be_enlarged_that_much_has_an_error():
 def test_standard_output_is_the_document_and_nothing_else(kind, model, squares, monkeypatch):
     """File names come from standard input here; the network is opened once for all formats."""
     names = sorted(map(str, (squares / "three" / "val" / "a").glob("*.png")))[:3]
-    monkeypatch.setattr(predicting, "open_model", lambda *arguments: model)
+    monkeypatch.setattr(predicting, "open_model", lambda *arguments, **options: model)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(names) + "\n\n"))
     done = cli("predict", model.path, "-", f"--{kind}", "-", "--device", "cpu")
     assert done.returncode == 0 and done.stderr == ""

@@ -11,6 +11,7 @@ import pytest
 from helpers import PROJECT
 
 from mslab.config import FIELDS
+from mslab.report import task_notebook
 
 LABS = sorted((PROJECT / "docs" / "labs").glob("*.ipynb"))
 NAMES = [path.stem for path in LABS]
@@ -92,7 +93,11 @@ class Reader(ast.NodeVisitor):
             own = isinstance(node.func, ast.Attribute) and isinstance(self.value(node.func.value), Instance)  # a method
             keywords = {key.arg: None for key in node.keywords}
             inspect.signature(called).bind(*[None] * (len(node.args) + own), **keywords)
-            returned = called if inspect.isclass(called) else typing.get_type_hints(called).get("return")
+            returned = (
+                called
+                if inspect.isclass(called)
+                else typing.get_type_hints(called, localns=vars(task_notebook)).get("return")
+            )
             return Instance(returned) if inspect.isclass(returned) and returned.__module__.startswith("mslab") else None
         return None
 

@@ -63,8 +63,8 @@ def test_a_trial_finds_a_rate_with_which_it_learns(inside, squares, monkeypatch)
     config = settings(squares / "three", 3, warmup_epochs=0)
     networks, make = [], build.new_network
 
-    def noted(c):
-        network = make(c)
+    def noted(*arguments):
+        network = make(*arguments)
         networks.append((network, {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}))
         return network
 

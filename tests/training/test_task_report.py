@@ -228,7 +228,7 @@ def test_a_notebook_shows_what_a_task_has(run, task):
     assert f"best val_{name} " in repr(found) and f"2 {measure_noun(task)}s" in repr(found).replace("classes", "classs")
     assert f"val_{name}" in repr(found.history) and "val_acc" not in Strict(found.history._repr_html_()).text
     assert set(found.metrics["by_name"]) and found.metrics["best_epoch"] in (1, 2)
-    for use in (lambda: found.confusion, found.mistakes, lambda: found.predict("x.png"), found.suspects):
+    for use in (lambda: found.confusion, found.mistakes, found.suspects):
         with pytest.raises(RunError) as caught:
             use()
         assert f"is of task: {task}." in str(caught.value) and "run.report()" in str(caught.value)
