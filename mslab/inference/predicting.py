@@ -254,8 +254,8 @@ def csv_lines(rows: Iterable[Mapping[str, Any]], class_names: Sequence[str]) -> 
 def csv_line(values: Sequence[str | float]) -> str:
     """A line of CSV without formulas: a text that a spreadsheet would execute gets an apostrophe in front."""
     texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
-    risky = [isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") for value in values]
-    safe = [f"'{text}" if bad else text for text, bad in zip(texts, risky, strict=True)]
+    starts = [value[:1] if isinstance(value, str) else "" for value in values]  # a number may be below zero
+    safe = [f"'{x}" if a in ("=", "+", "-", "@", "\t", "\r") else x for x, a in zip(texts, starts, strict=True)]
     text = io.StringIO()
     csv.writer(text).writerow([v.encode("utf-8", "backslashreplace").decode() for v in safe])  # quotes \r and \n
     return text.getvalue().removesuffix("\r\n") + "\n"
