@@ -23,7 +23,7 @@ def test_a_class_of_the_parent_keeps_its_row_at_a_new_index(parent, names):
     network.head.classifier.bias.set_data(ms.Tensor(np.arange(7, 7 + len(names)), ms.float32))
     fresh = {part: p.asnumpy().copy() for part, p in network.head.parameters_dict().items()}
     manifest = {"kind": "incremental", "class_names": names, "parent": {}}
-    message = finetuning.load_parent(network, weights, manifest)
+    message = finetuning.load_parent(network, weights, manifest, "classify")
     shared = [name for name in names if name in weights.class_names]
     assert f"{len(shared)} of {len(names)} classes reused by name" in message
     for part, parameter in network.head.parameters_dict().items():
