@@ -24,9 +24,14 @@ OF_VECTORS = ("head_hidden", "dropout", "weighted_loss")  # what a head on a map
 
 def measure(settings: Any) -> str:
     """The figure of a run that decides which epoch is the best, and that history.csv has as val_acc."""
-    if settings.task == "detect":
-        return "coco_map" if settings.validation_metric_type == "coco" else "voc_map"
-    return {CLASSIFY: "accuracy", "segment": "miou", "keypoints": "pck", "multilabel": "map"}[settings.task]
+    return measure_of(settings.task, settings.validation_metric_type)
+
+
+def measure_of(task: str, validation_metric_type: str = "voc") -> str:
+    """The same by name; the second argument is detect's."""
+    if task == "detect":
+        return "coco_map" if validation_metric_type == "coco" else "voc_map"
+    return {CLASSIFY: "accuracy", "segment": "miou", "keypoints": "pck", "multilabel": "map"}[task]
 
 
 # what other projects call a task, in a word or in a network's name -> the task here, or why there is none such;

@@ -11,7 +11,7 @@ PURPOSES = (
     "erasing",
     "split",
     "labels",
-)  # the index is part of the seed: append new purposes at the end
+)  # the index is part of the seed: append new ones at the end
 
 
 def stream(purpose: str, seed: int, epoch: int = 0, rank: int = 0) -> np.random.Generator:

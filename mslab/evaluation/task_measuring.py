@@ -16,17 +16,17 @@ from mslab.tasks.task import Figures, Task
 OnBatch = Iterable[Callable[[np.ndarray, np.ndarray], None]]
 
 
-def answers_of(feed: LabelFeed, outputs: Iterable[np.ndarray]) -> Iterator[tuple[int, Any]]:
-    """(index of the validation image, the task's answer), in order, from the outputs of its parts, batch by batch."""
-    parts, waiting = feed.val_parts, list[np.ndarray]()
+def answers_of(feed: LabelFeed, outputs: Iterable[np.ndarray]) -> Iterator[Any]:
+    """The task's answer for each validation image, in order, from the outputs of its parts, batch by batch."""
+    parts = feed.val_parts
     counts = np.bincount([index for index, _ in parts], minlength=len(feed.val_images))
     rows = (row for batch in outputs for row in batch)
     at = 0
     for index, count in enumerate(counts.tolist()):
-        waiting = [next(rows) for _ in range(count)]
+        own_outputs = [next(rows) for _ in range(count)]
         own = [part for _, part in parts[at : at + count]]
         at += count
-        yield index, feed.task.answer(waiting, own, feed.val_images.size(index), feed.config.image_size, feed.stride)
+        yield feed.task.answer(own_outputs, own, feed.val_images.size(index), feed.config.image_size, feed.stride)
 
 
 def measure(
@@ -48,8 +48,7 @@ def measure(
                 call(found, y)
             yield found
 
-    answers = (answer for _, answer in answers_of(feed, outputs()))
-    figures = feed.task.figures(answers, map(feed.task.truth, samples(feed.val_images)))
+    figures = feed.task.figures(answers_of(feed, outputs()), map(feed.task.truth, samples(feed.val_images)))
     return {
         "task": feed.task.name,
         "measure": feed.task.measure,

@@ -6,7 +6,6 @@ counts, then the earliest epoch. A measure that is undefined (NaN) is never the 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -104,7 +103,7 @@ def recorded_name(content: Mapping[str, Any]) -> str:
     settings = content["settings"] or {}
     if settings.get("task") not in tasks.TASKS:
         return "val_acc"
-    return f"val_{tasks.measure(SimpleNamespace(**{'validation_metric_type': 'voc'} | settings))}"
+    return f"val_{tasks.measure_of(settings['task'], settings.get('validation_metric_type', 'voc'))}"
 
 
 def best_text(row: Row, best_by: str | None, called: str = "val_acc") -> str:

@@ -194,10 +194,6 @@ class Detect(Task):
     name = "detect"
     options = OF_DETECT
 
-    @property
-    def measure(self) -> str:
-        return "coco_map" if self.info["options"]["validation_metric_type"] == "coco" else "voc_map"
-
     def parts(self, labels: ImageLabels, size: tuple[int, int]) -> list[Part]:
         grid, overlap = (self.info["options"][name] for name in ("tile_grid_size", "tile_overlap_ratio"))
         tiles = tile_boxes(size, tuple(grid), overlap) if grid else []

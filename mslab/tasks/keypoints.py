@@ -129,7 +129,6 @@ class Keypoints(Task):
     """Key points of each object whose box is known. An answer is Points, in the order of objects()."""
 
     name = "keypoints"
-    measure = "pck"
 
     @classmethod
     def record(cls, labels: LabelSet, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,7 +92,6 @@ class Multilabel(Task):
     """
 
     name = "multilabel"
-    measure = "map"
 
     def __init__(self, info: Mapping[str, Any]) -> None:
         super().__init__(info)

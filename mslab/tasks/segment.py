@@ -95,7 +95,6 @@ class Segment(Task):
     """The class of every pixel. An answer is a mask uint8 (H, W): 0 the ground, class i is i + 1."""
 
     name = "segment"
-    measure = "miou"
 
     def target(self, sample: Sample, stride: int) -> np.ndarray:
         return target(sample, self.outputs, stride)

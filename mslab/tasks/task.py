@@ -64,9 +64,9 @@ class Task(ABC):
         return len(self.names) + tasks.EXTRA_OUTPUTS.get(self.name, 0)
 
     @property
-    @abstractmethod
     def measure(self) -> str:
         """The figure that stands where classification has its accuracy: it decides which epoch is the best."""
+        return tasks.measure_of(self.name, self.info.get("options", {}).get("validation_metric_type", "voc"))
 
     # --- training -----------------------------------------------------------------------------------------------------
 

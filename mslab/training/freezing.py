@@ -81,7 +81,7 @@ def check(names: Sequence[str], config: Settings) -> None:
         if part not in (*parts, "backbone"):
             problems.append(("lr_scale", f"{part}: this network has {', '.join(parts)}"))
         elif all(name in last for name in names if belongs(name, part, config.network)):
-            text = "is frozen throughout: its learning rate has no effect: leave it out, or lr_scale: null"
+            text = "is frozen throughout, so its learning rate has no effect; leave it out, or write lr_scale: null"
             problems.append(("lr_scale", f"{part} {text}"))
     if problems:
         raise ConfigError(

@@ -137,7 +137,7 @@ def test_a_part_with_a_smaller_rate_moves_less(parent, quick, inside):
         ({"lr_scale": {"layer4": 0.1}}, "layer4: this network has"),
         (
             {"freeze": "all", "lr_scale": {"backbone": 0.1}},
-            "no effect: leave it out, or lr_scale: null",
+            "no effect; leave it out, or write lr_scale: null",
         ),
     ],
 )
