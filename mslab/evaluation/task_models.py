@@ -68,6 +68,19 @@ class TaskModel:
         for size, parts in waiting:
             yield self.answer(outputs, size, parts)
 
+    def beside_truths(self, images: labelled_feed.LabelledImages) -> Iterator[tuple[Any, Any]]:
+        """(answer, truth) of each labelled image, in order."""
+        truths: deque[Any] = deque()
+
+        def seen() -> Iterator[Seen]:
+            for index, row in enumerate(images.labels):
+                own = images.sample(index)
+                truths.append(self.task.truth(own))
+                yield own, self.task.parts(row, own.size)
+
+        for answer in self.answers(seen()):
+            yield answer, truths.popleft()
+
     def input(self, own: Sample, part: Part) -> np.ndarray:
         """A part as the network takes it, float32 (3, S, S)."""
         small = fitted(self.task.cut(own, part), self.info["image_size"])
@@ -119,18 +132,11 @@ def evaluate(
     images = replace(images, labels=labels.images)
     if weights.task == "segment":
         images.values = labelled_feed.values_of(report.sets[split], model.task.names)
-    truths: deque[Any] = deque()
-
-    def seen() -> Iterator[Seen]:
-        for index, row in enumerate(images.labels):
-            own = images.sample(index)
-            truths.append(model.task.truth(own))
-            yield own, model.task.parts(row, own.size)
 
     def pairs(meter: Meter) -> Iterator[tuple[Any, Any]]:
-        for done, answer in enumerate(model.answers(seen()), 1):
+        for done, pair in enumerate(model.beside_truths(images), 1):
             meter.update(f"evaluating {done}/{len(images)} images", 1)
-            yield answer, truths.popleft()
+            yield pair
 
     with Meter(len(images)) as meter:
         figures = task_measuring.figures_of(model.task, pairs(meter))

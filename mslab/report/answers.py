@@ -1,6 +1,6 @@
 """What a network of a task answers on a run's validation images: figures, and pictures of labels and answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from mslab.config import tasks
 from mslab.data import labelled_feed
 from mslab.data.labelled_feed import LabelledImages
 from mslab.evaluation import gradcam, task_models
-from mslab.evaluation.task_models import Seen
 from mslab.files import finite
 from mslab.report.validation import images_of
 from mslab.runs.folder import RunFolder
 from mslab.runs.manifest import file_of
 from mslab.runs.results import BEST
 from mslab.runtime import devices
+from mslab.tasks import fonts
 from mslab.tasks.drawing import colour
 from mslab.tasks.registry import task_of
 from mslab.tasks.sample import Sample, cropped
@@ -61,9 +61,8 @@ class Answers:
 
 
 def drawn_names(task: Task) -> list[str]:
-    """The names as pictures have them: one that their font may not have is "class 2" and the like."""
-    noun = tasks.NOUNS[task.name]
-    return [name if name.isascii() else f"{noun} {i}" for i, name in enumerate(task.names)]
+    """The names as pictures have them: without an installed font for a name, "class 2", or "tag 2"."""
+    return fonts.drawn_names(task.names, tasks.NOUNS[task.name])[0]
 
 
 def legend(task: Task) -> list[tuple[str, str]]:
@@ -78,16 +77,9 @@ def of_run(run: RunFolder, device: str = "auto") -> Answers:
     weights = checkpoint.read(file_of(run.path, BEST))
     model = task_models.open_task(weights)
     images = labelled_feed.images_of(report, "val")  # type: ignore[arg-type]
-    truths: list[Any] = []
-
-    def seen() -> Iterator[Seen]:
-        for index, row in enumerate(images.labels):
-            own = images.sample(index)
-            truths.append(model.task.truth(own))
-            yield own, model.task.parts(row, own.size)
-
-    answers = list(model.answers(seen()))
-    compared = [model.task.compare(*pair) for pair in zip(answers, truths, strict=True)]
+    pairs = list(model.beside_truths(images))
+    answers, truths = ([pair[i] for pair in pairs] for i in (0, 1))
+    compared = [model.task.compare(*pair) for pair in pairs]
     names = ["/".join(Path(path).parts[-2:]) for path in images.paths]
     tensors = [*weights.backbone, *weights.head]
     return Answers(model.task, images, names, answers, truths, compared, report.findings, tensors)

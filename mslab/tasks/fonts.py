@@ -75,12 +75,12 @@ def plain(text: str) -> str:
     return re.sub("[\ufe00-\ufe0f]", "", unicodedata.normalize("NFC", text))
 
 
-def drawn_names(names: Sequence[str]) -> tuple[list[str], str]:
+def drawn_names(names: Sequence[str], noun: str = "class") -> tuple[list[str], str]:
     """Names for a picture, and a note: without a font for a name it is "class 2", by its index from 0."""
     drawn = [
-        name if all(can_draw(word) for word in plain(name).split()) else f"class {n}" for n, name in enumerate(names)
+        name if all(can_draw(word) for word in plain(name).split()) else f"{noun} {n}" for n, name in enumerate(names)
     ]
-    missing = [f"class {n} = {name}" for n, name in enumerate(names) if drawn[n] != name]
+    missing = [f"{noun} {n} = {name}" for n, name in enumerate(names) if drawn[n] != name]
     note = f"note: no installed font has the characters of {', '.join(missing)}" if missing else ""
     return drawn, f"{note}; fonts-noto-cjk has Chinese, Japanese and Korean" if missing else ""
 
