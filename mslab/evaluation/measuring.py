@@ -66,6 +66,9 @@ def measure(
     return metrics.figures(group.sum(total), class_names)
 
 
+LOG_2 = float(np.log(2))
+
+
 class Mirrored(nn.Cell):
     """Test-time augmentation: the mean of the probabilities for an image and for its mirror image.
 
@@ -77,8 +80,11 @@ class Mirrored(nn.Cell):
         self.network = network
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
-        probabilities = ms.ops.softmax(self.network(x)) + ms.ops.softmax(self.network(ms.ops.flip(x, (3,))))
-        return ms.ops.log(probabilities / 2)
+        first = ms.ops.log_softmax(self.network(x))
+        second = ms.ops.log_softmax(self.network(ms.ops.flip(x, (3,))))
+        # log((e^a + e^b) / 2): finite where probabilities are too small for float32
+        larger, difference = ms.ops.maximum(first, second), ms.ops.abs(first - second)
+        return larger + ms.ops.log1p(ms.ops.exp(-difference)) - LOG_2
 
 
 PREPROCESSING = ("image_size", "mean", "std", "resize_size", "resize_mode")  # keys of a checkpoint's entry

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import PROGRAM, cli, figures, history, manifest, newest, weights
 from task_runs import MEASURES, TASKS, draw, task_settings
+from trainings import same_training
 
 import mslab
 from mslab import checkpoint
@@ -42,12 +43,7 @@ def test_kills_at_random_moments_lose_nothing(task, kills, scenes, inside):
         checkpoint.read(run / "checkpoints" / "best.ckpt")
     done = cli("train", "--resume", run)
     assert done.returncode == 0, done.stderr
-    names = sorted(path.name for path in (uninterrupted / "checkpoints").iterdir())
-    assert sorted(path.name for path in (run / "checkpoints").iterdir() if path.name[0] != ".") == names
-    for name in names:
-        assert weights(run, name) == weights(uninterrupted, name), name
-    assert figures(run) == figures(uninterrupted)
-    assert (run / "steps.csv").read_bytes() == (uninterrupted / "steps.csv").read_bytes()
+    same_training(run, uninterrupted)
 
 
 @EACH

@@ -236,6 +236,18 @@ def test_tta_is_the_mean_of_the_probabilities_of_image_and_mirror_image():
     np.testing.assert_allclose(softmax(both), expected, atol=1e-6)
 
 
+class BothSigns(nn.Cell):
+    """The mean of the image and its negative, as logits: the same for the mirror image."""
+
+    def construct(self, x):
+        return ms.ops.stack((x.mean((1, 2, 3)), -x.mean((1, 2, 3))), 1)
+
+
+def test_tta_is_finite_where_a_probability_is_too_small_for_float32():
+    both = measuring.Mirrored(BothSigns())(ms.Tensor(np.full((1, 3, 8, 8), 100, np.float32))).asnumpy()
+    np.testing.assert_allclose(both, [[0, -200]], atol=1e-4)
+
+
 def test_the_sheet_shows_the_augmented_images(squares, three, tmp_path):
     from PIL import Image
 

@@ -14,6 +14,7 @@ from mslab.tasks.average_precision import Detections
 from mslab.tasks.labels import IGNORED
 from mslab.tasks.neck import MapHead, MapNetwork, enlarged, stage_shapes
 from mslab.tasks.registry import task_of
+from mslab.tasks.sigmoid import negative_log_sigmoid
 from mslab.tasks.tiles import tile_boxes
 
 STAGES = [[1, 8, 1], [1, 8, 2], [1, 16, 2]]
@@ -141,6 +142,17 @@ def test_tag_loss(mode):
     large = ms.Tensor(np.array([[200.0, -200.0]], np.float32))  # no overflow: the loss is the distance
     loss = multilabel.TagLoss(np.ones(2, np.float32))
     assert float(loss(large, ms.Tensor([[0.0, 1.0]], ms.float32))) == pytest.approx(200)
+
+
+@MODES
+def test_a_logit_has_the_same_loss_wherever_it_is_in_the_tensor(mode):
+    """ops.log rounds the last elements of each thread's part otherwise, and the parts change while a process runs."""
+    ms.set_context(mode=mode)
+    logits = ms.Tensor(random(3, 21) * 8)
+    losses = negative_log_sigmoid(logits).asnumpy()
+    one_by_one = [[negative_log_sigmoid(logit).asnumpy() for logit in row] for row in logits]
+    assert np.array_equal(losses, one_by_one)
+    np.testing.assert_allclose(losses, np.logaddexp(0, -logits.asnumpy().astype(np.float64)), atol=2e-6)
 
 
 def test_weights_of_tags():
