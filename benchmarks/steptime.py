@@ -17,7 +17,7 @@ from mslab.runtime.tables import empty_table, render
 
 STEPS = 7  # measured one by one; the table is of the median one
 OURS = "mslab, GRAPH"
-# dnnl_verbose,exec,cpu,convolution,gemm:jit,backward_data,…,mb32_ic64oc64_ih16oh16kh3…,6.34   iw, ow: pixels a row
+# dnnl_verbose,exec,cpu,convolution,gemm:jit,backward_data,…,mb32_ic64oc64_ih16oh16kh3…,6.34   ih, ow: rows, columns
 CALL = re.compile(r"verbose,.*exec,cpu,(?P<primitive>\w+),[^,]*,(?P<direction>\w+),.*,(?P<shape>\w*),(?P<ms>[\d.]+)$")
 DIRECTIONS = {
     "forward_training": "forward",
@@ -34,7 +34,7 @@ def bench_profile(
     stages: Sequence[Sequence[int]] | None = None,
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[dict[str, Any]]:
-    """Rows of {kind, map, ms, share}; map: the output's width in pixels, None if there is no such width.
+    """Rows of {kind, map, ms, share}; map: the side of the output's maps in pixels, None if there is none.
 
     The last row is "elsewhere". All milliseconds add up to the median step of mslab's GRAPH mode, all fractions to 1.
     """
@@ -51,15 +51,21 @@ def bench_profile(
     return split_step(seconds[STEPS // 2] * 1000, median["lines"], update * 1000)
 
 
+def side_of(shape: str) -> int | None:
+    """The side in pixels of the output's maps: those of stacked images are side by side or below each other."""
+    # side_of("mb2_ic64oc64_ih4oh4kh3_iw64ow64kw3") -> 4
+    sides = re.findall(r"o[hw](\d+)", shape) or re.findall(r"i[hw](\d+)", shape)
+    return min(map(int, sides), default=None)
+
+
 def split_step(total: float, lines: Iterable[str], optimizer: float) -> list[dict[str, Any]]:
     """Rows as above from a step's milliseconds, what oneDNN printed during it, and the optimizer's milliseconds."""
     spent: dict[tuple[str, int | None], float] = defaultdict(float)
     for call in filter(None, map(CALL.search, lines)):
-        rows = re.search(r"ow(\d+)", call["shape"]) or re.search(r"iw(\d+)", call["shape"])
         kind = PRIMITIVES.get(call["primitive"], call["primitive"])
         if direction := DIRECTIONS.get(call["direction"]):
             kind += f" {direction}"
-        spent[kind, int(rows[1]) if rows else None] += float(call["ms"])
+        spent[kind, side_of(call["shape"])] += float(call["ms"])
     if not spent:
         raise MslabError(
             "oneDNN printed none of its calls.",

@@ -1,7 +1,7 @@
 """Small feature maps on a CPU: several images are stacked into one, so that a convolution is one large product.
 
 oneDNN multiplies image by image, and with 2x2 or 4x4 maps it reads all weights again for each image. The layers after a
-stage's entry therefore process the batch as a few tall images, one per core; values are equal up to rounding. The
+stage's entry therefore process the batch as a few wide images, one per core; values are equal up to rounding. The
 max-pool is replaced by an equal one whose padding costs less. model.py does not change: cells are inserted, and
 parameter names are preserved.
 """
@@ -49,7 +49,10 @@ LARGEST = 7  # pixels, side of the largest maps that are stacked; measured: 8x8 
 
 
 class Stack(nn.Cell):
-    """(N, C, H, W) -> (G, C, N/G * H, W): N/G images stacked vertically in each of G. N must be a multiple of G."""
+    """(N, C, H, W) -> (G, C, H, W * N/G): N/G images in each of G, interleaved. N must be a multiple of G.
+
+    Column w of image i becomes column w * N/G + i: neighbouring pixels of an image are N/G columns apart.
+    """
 
     def __init__(self, groups: int) -> None:
         super().__init__()
@@ -57,18 +60,17 @@ class Stack(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        size = n // self.groups
-        x = x.reshape(self.groups, size, c, h * w).transpose(0, 2, 1, 3)
-        return x.reshape(self.groups, c, size * h, w)
+        x = x.reshape(self.groups, n // self.groups, c, h * w).transpose(0, 2, 3, 1)
+        return x.reshape(self.groups, c, h, w * (n // self.groups))
 
 
 class Unstack(nn.Cell):
-    """(G, C, N/G * W, W) -> (N, C, W, W): the inverse of Stack for square maps."""
+    """(G, C, W, W * N/G) -> (N, C, W, W): the inverse of Stack for square maps."""
 
     def construct(self, x: Tensor) -> Tensor:
-        groups, c, rows, w = x.shape
-        x = x.reshape(groups, c, rows // w, w * w).transpose(0, 2, 1, 3)
-        return x.reshape(groups * (rows // w), c, w, w)
+        groups, c, side, columns = x.shape
+        images = columns // side
+        return x.reshape(groups, c, side * side, images).transpose(0, 3, 1, 2).reshape(groups * images, c, side, side)
 
 
 class PerImage(nn.Cell):
@@ -82,24 +84,45 @@ class PerImage(nn.Cell):
         return self.stack(self.conv(self.unstack(x)))
 
 
-class Separated(nn.Cell):
-    """A 3x3 convolution on stacked maps: rows of zeros after each image keep its neighbours out of its windows.
+class Dilated(nn.Cell):
+    """A 3x3 convolution of stride 1 on stacked maps, whose neighbouring pixels are as many columns apart as images.
 
-    (G, C, N/G * W, W) -> (G, C', N/G * W/stride, W/stride). W must be a multiple of the stride.
+    (G, C, W, W * N/G) -> (G, C', W, W * N/G).
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(auto_prefix=False)
-        self.conv, self.stride, self.concat = conv, conv.stride[0], ops.Concat(3)  # ops.pad is far slower
+        self.conv = conv
 
     def construct(self, x: Tensor) -> Tensor:
-        groups, c, rows, w = x.shape
-        images, side = rows // w, w // self.stride
-        zeros = ops.fill(ms.float32, (groups, c, images, self.stride * w), 0.0)
-        x = self.concat((x.reshape(groups, c, images, w * w), zeros))
-        x = self.conv(x.reshape(groups, c, images * (w + self.stride), w))
-        x = x.reshape(groups, x.shape[1], images, (side + 1) * side)[..., : side * side]
-        return x.reshape(groups, x.shape[1], images * side, side)
+        apart = (1, x.shape[3] // x.shape[2])
+        return ops.conv2d(x, self.conv.weight, None, 1, "pad", apart, apart, self.conv.group)
+
+
+class Tall(nn.Cell):
+    """A convolution of stride 2 on stacked maps: (G, C, W, W * N/G) -> (G, C', W/2, W/2 * N/G). W must be even.
+
+    The images of a group are laid below each other, before a 3x3 kernel with two rows of zeros between them, which keep
+    its neighbours out of an image's windows.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(auto_prefix=False)
+        self.conv, self.concat = conv, ops.Concat(2)  # ops.pad is far slower
+        self.zeros = 2 if conv.kernel_size[0] > 1 else 0
+
+    def construct(self, x: Tensor) -> Tensor:
+        groups, c, w, columns = x.shape
+        images, side = columns // w, w // 2
+        x = x.reshape(groups, c, w * w, images)
+        if self.zeros:
+            x = self.concat((x, ops.fill(ms.float32, (groups, c, self.zeros * w, images), 0.0)))
+        x = self.conv(x.transpose(0, 1, 3, 2).reshape(groups, c, images * (w + self.zeros), w))
+        c, rows = x.shape[1], side + self.zeros // 2
+        x = x.reshape(groups, c, images, rows * side).transpose(0, 1, 3, 2)
+        if self.zeros:
+            x = x[:, :, : side * side]
+        return x.reshape(groups, c, side, side * images)
 
 
 class PaddedPool(nn.Cell):
@@ -127,6 +150,9 @@ def replace_pool(backbone: nn.Cell) -> None:
     same = nn.MaxPool2d(3, 2, pad_mode="pad", padding=1)
     if isinstance(backbone.pool, nn.MaxPool2d) and backbone.pool.max_pool.attrs == same.max_pool.attrs:
         backbone.pool = PaddedPool()
+
+
+ONE = ((1, 1), (1, 1))  # kernel and stride of a convolution that takes each pixel by itself
 
 
 class StackedLayers(nn.Cell):
@@ -167,14 +193,15 @@ def stack_small_maps(
 
 
 def wrap_spatial(stage: nn.Cell, groups: int, sizes: Collection[int]) -> None:
-    """Wrap convolutions that mix pixels or, on maps of an odd size, skip pixels."""
-
-    def skips(cell: nn.Conv2d) -> bool:
-        return any(size % cell.stride[0] for size in sizes)
+    """Wrap convolutions that mix pixels or skip some."""
 
     def wrap(conv: nn.Conv2d) -> nn.Cell:
-        ordinary = (conv.kernel_size, conv.dilation) == ((3, 3), (1, 1))
+        odd = any(size % conv.stride[0] for size in sizes)
+        if (conv.kernel_size, conv.stride) == ((1, 1), (2, 2)) and not odd:
+            return Tall(conv)
         padded = conv.pad_mode == "same" or conv.padding == 1
-        return Separated(conv) if ordinary and padded and not skips(conv) else PerImage(conv, groups)
+        if (conv.kernel_size, conv.dilation, conv.has_bias, padded, odd) == ((3, 3), (1, 1), False, True, False):
+            return Dilated(conv) if conv.stride == (1, 1) else Tall(conv)
+        return PerImage(conv, groups)
 
-    replace_cells(stage, lambda cell: isinstance(cell, nn.Conv2d) and (cell.kernel_size[0] > 1 or skips(cell)), wrap)
+    replace_cells(stage, lambda cell: isinstance(cell, nn.Conv2d) and (cell.kernel_size, cell.stride) != ONE, wrap)

@@ -774,8 +774,15 @@ MUTANTS = [
     Mutant(
         "no stacked image reaches into its neighbour's windows",
         "mslab/cpu_layout.py",
-        "zeros = ops.fill(ms.float32, (groups, c, images, self.stride * w), 0.0)",
-        "zeros = x.reshape(groups, c, images, w * w)[..., : self.stride * w]",
+        "ops.fill(ms.float32, (groups, c, self.zeros * w, images), 0.0)",
+        "x[:, :, : self.zeros * w]",
+        "test_stacking",
+    ),
+    Mutant(
+        "a stacked pixel's neighbours are those of its own image",
+        "mslab/cpu_layout.py",
+        "apart = (1, x.shape[3] // x.shape[2])",
+        "apart = (1, 1)",
         "test_stacking",
     ),
     Mutant(

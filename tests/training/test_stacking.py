@@ -38,9 +38,11 @@ def kinds(convolutions, *sizes):
 def test_only_ordinary_convolutions_of_3x3_stay_on_stacked_maps():
     ordinary = [nn.Conv2d(4, 4, 3, 1, **PADDED), nn.Conv2d(4, 4, 3, 2, **PADDED), nn.Conv2d(4, 4, 3, 2, "same")]
     others = [nn.Conv2d(4, 4, 5, 1, "pad", 2), nn.Conv2d(4, 4, 3, 1, "pad", 2, dilation=2)]
-    assert kinds([*ordinary, *others, nn.Conv2d(4, 4, 1)], 4) == ["Separated"] * 3 + ["PerImage"] * 2 + ["Conv2d"]
+    others += [nn.Conv2d(4, 4, 3, 1, **PADDED, has_bias=True)]
+    single = [nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, 2)]
+    assert kinds([*ordinary, *single, *others], 4) == ["Dilated", "Tall", "Tall", "Conv2d", "Tall"] + ["PerImage"] * 3
     for sizes in [(7,), (8, 7)]:  # an odd one
-        assert kinds([*ordinary, nn.Conv2d(4, 4, 1, 2)], *sizes) == ["Separated"] + ["PerImage"] * 3
+        assert kinds([*ordinary, *single], *sizes) == ["Dilated", "PerImage", "PerImage", "Conv2d", "PerImage"]
 
 
 def test_one_layout_serves_images_of_several_sizes():

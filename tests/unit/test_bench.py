@@ -92,7 +92,8 @@ NORM = "exec,cpu,batch_normalization,ncsp_bnorm:any,backward,data_f32::blocked:a
 @pytest.mark.parametrize("prefix", ["dnnl_verbose,", "onednn_verbose,", "onednn_verbose,v1,primitive,"])
 def test_a_steps_rows_add_up_to_the_step(prefix):
     shape = "mb32_ic3oc64_ih16oh8kh7sh2dh0ph3_iw16ow8kw7sw2dw0pw3"
-    lines = [prefix + CONV.format("forward_training", shape, ms) for ms in (10.5, 9.5)]
+    wide, tall = "mb2_ic4oc4_ih8oh8kh3_iw128ow128kw3", "mb2_ic4oc4_ih288oh144kh3_iw16ow8kw3"  # 16 images in each
+    lines = [prefix + CONV.format("forward_training", *call) for call in ((shape, 10.5), (wide, 4), (tall, 5.5))]
     lines += [prefix + CONV.format("backward_weights", shape, 30), prefix + NORM, "dnnl_verbose,info,cpu,isa:AVX2"]
     rows = steptime.split_step(100.0, lines, optimizer=5.0)
     assert [(row["kind"], row["map"], row["ms"]) for row in rows] == [
