@@ -32,6 +32,7 @@ MESSAGES: dict[str, dict[str, str]] = {
         "(two categories are called {name})": "（两个类别都叫 {name}）",
     },
     "category-ids": {
+        "(the id of its category is {key}; as a class: 0)": "（唯一类别的 id 是 {key}；类别序号为 0）",
         "(the ids of its {n} categories are {first} to {last}, with gaps; as classes: from 0)": "（{n} 个类别的 id 从 {first} 到 {last}，有空缺；类别序号从 0 开始）",
         "(the ids of its {n} categories are {first} to {last}; as classes: from 0)": "（{n} 个类别的 id 从 {first} 到 {last}；类别序号从 0 开始）",
     },

@@ -168,11 +168,11 @@ def read_categories(rows: list[Any], problems: Problems) -> tuple[tuple[Category
     keys = sorted(found, key=lambda key: (isinstance(key, str), key))
     whole = [key for key in keys if isinstance(key, int)]
     if whole and whole != list(range(len(whole))):
-        span = f"{whole[0]} to {whole[-1]}"
         gaps = ", with gaps" * (whole[-1] - whole[0] >= len(whole))
-        problems.add(
-            "category-ids", "info", "", f"(the ids of its {len(keys)} categories are {span}{gaps}; as classes: from 0)"
-        )
+        said = f"the ids of its {len(keys)} categories are {whole[0]} to {whole[-1]}{gaps}; as classes: from 0"
+        if len(keys) == 1:
+            said = f"the id of its category is {whole[0]}; as a class: 0"
+        problems.add("category-ids", "info", "", f"({said})")
     return tuple(found[key] for key in keys), {key: index for index, key in enumerate(keys)}
 
 
