@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -147,11 +148,13 @@ def compiled(
     tensors: Mapping[str, np.ndarray],
     network: Network,
     maps: bool = False,
+    batch: int | None = None,
 ) -> Forward:
     """The network on onnxruntime or OpenVINO, compiled at the first images of each size.
 
     `tensors`: exactly those of the network, under mslab's names. Outputs: logits, if they include a head, and features;
-    with `maps` only the backbone's maps. Any number of images at a time; the same images give the same bits.
+    with `maps` only the backbone's maps. `batch`: images at a time; None: any number. The same images give the same
+    bits.
     """
     tensors = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
     if "head.output.weight" in tensors:  # of a task, on maps
@@ -159,19 +162,19 @@ def compiled(
     else:
         names = {LOGITS: "logits"} if f"{HEAD}weight" in tensors else {}
         names = {MAPS: "maps"} if maps else names | {FEATURES: "features"}
-    start = {"onnxruntime": onnxruntime, "openvino": openvino}[engine.name]
+    start = partial(openvino, precision=engine.precision, batch=batch) if engine.name == "openvino" else onnxruntime
     by_side: dict[int, Callable[[np.ndarray], list[np.ndarray]]] = {}
 
     def forward(x: np.ndarray) -> Outputs:
         side = x.shape[-1]
         if side not in by_side:
-            by_side[side] = start(write_onnx(tensors, network, side, list(names)), engine.precision)
+            by_side[side] = start(write_onnx(tensors, network, side, list(names)))
         return dict(zip(names.values(), by_side[side](x), strict=True))
 
     return forward
 
 
-def onnxruntime(content: bytes, precision: str = "fp32") -> Callable[[np.ndarray], list[np.ndarray]]:
+def onnxruntime(content: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:
     """An ONNX graph with one input on onnxruntime: its input -> its outputs. Raises what onnxruntime raises."""
     runtime = package("onnxruntime")
     options = runtime.SessionOptions()
@@ -182,12 +185,15 @@ def onnxruntime(content: bytes, precision: str = "fp32") -> Callable[[np.ndarray
     return lambda x: session.run(None, {name: x})  # type: ignore[no-any-return]
 
 
-def openvino(content: bytes, precision: str) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """The same on OpenVINO, in this precision."""
+def openvino(content: bytes, precision: str, batch: int | None) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """The same on OpenVINO, in this precision; 4 % faster with a fixed number of images at a time."""
     core = package("openvino").Core()
+    graph = core.read_model(content)
+    if batch:
+        graph.reshape([batch, *list(graph.input().partial_shape)[1:]])
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": cores()}
     hints["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]  # bf16 is its default with AMX
-    request = core.compile_model(core.read_model(content), "CPU", hints).create_infer_request()
+    request = core.compile_model(graph, "CPU", hints).create_infer_request()
     return lambda x: [np.array(rows) for rows in request.infer({0: x}).values()]  # copied: it reuses their memory
 
 
@@ -199,7 +205,8 @@ def runner(
 ) -> "Runner":
     """The network on onnxruntime or OpenVINO, for up to `batch` images at a time; the rest is as in `compiled`."""
     forward, precise = (
-        compiled(Engine(engine.name, precision), tensors, network) for precision in (engine.precision, "fp32")
+        compiled(Engine(engine.name, precision), tensors, network, batch=batch)
+        for precision in (engine.precision, "fp32")
     )
     return Runner(engine, batch, forward, precise if engine.precision != "fp32" else None)
 

@@ -232,7 +232,7 @@ def answer(logits: np.ndarray, class_names: Sequence[str], temperature: float = 
     """The most probable class, its probability, and those of all classes. logits (C,)"""
     values = metrics.probabilities(logits[None], temperature)[0]
     best = int(values.argmax())
-    by_class = {name: float(value) for name, value in zip(class_names, values, strict=True)}
+    by_class = dict(zip(class_names, values.tolist(), strict=True))
     return {"class": class_names[best], "probability": float(values[best]), "probabilities": by_class}
 
 

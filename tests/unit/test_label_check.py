@@ -545,7 +545,10 @@ def test_the_message_about_ids_speaks_of_one_category_or_of_several(tmp_path):
     document = labelled_sets.coco(labelled_sets.images(tmp_path, 4))
     document["categories"] = [row | {"id": row["id"] + 5} for row in document["categories"]]
     document["annotations"] = [row | {"category_id": row["category_id"] + 5} for row in document["annotations"]]
-    for message in ["the ids of its 2 categories are 5 to 6; as classes: from 0", "the id of its category is 5; as a class: 0"]:
+    for message in [
+        "the ids of its 2 categories are 5 to 6; as classes: from 0",
+        "the id of its category is 5; as a class: 0",
+    ]:
         labelled_sets.write(tmp_path, document)
         (finding,) = [own for own in check_labels(tmp_path, "detect").findings if own.code == "category-ids"]
         assert finding.message == f"({message})"
