@@ -786,6 +786,13 @@ MUTANTS = [
         "test_stacking",
     ),
     Mutant(
+        "a logit's loss does not depend on the thread that computes it",
+        "mslab/tasks/sigmoid.py",
+        "ops.log1p(ops.exp(-ops.abs(x)))",
+        "ops.log(1 + ops.exp(-ops.abs(x)))",
+        "test_task_heads",
+    ),
+    Mutant(
         "another pool than ResNet's stays as it is",
         "mslab/cpu_layout.py",
         " and backbone.pool.max_pool.attrs == same.max_pool.attrs",
