@@ -100,25 +100,25 @@ class Dilated(nn.Cell):
 
 
 class Tall(nn.Cell):
-    """A convolution of stride 2 on stacked maps: (G, C, W, W * N/G) -> (G, C', W/2, W/2 * N/G). W must be even.
+    """A convolution on stacked maps that skips pixels: (G, C, W, W * N/G) -> (G, C', W/stride, W/stride * N/G).
 
-    The images of a group are laid below each other, before a 3x3 kernel with two rows of zeros between them, which keep
-    its neighbours out of an image's windows.
+    The images of a group are laid below each other; for a 3x3 kernel rows of zeros after each image keep its neighbours
+    out of its windows. W must be a multiple of the stride.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(auto_prefix=False)
-        self.conv, self.concat = conv, ops.Concat(2)  # ops.pad is far slower
-        self.zeros = 2 if conv.kernel_size[0] > 1 else 0
+        self.conv, self.stride, self.concat = conv, conv.stride[0], ops.Concat(2)  # ops.pad is far slower
+        self.zeros = self.stride if conv.kernel_size[0] > 1 else 0
 
     def construct(self, x: Tensor) -> Tensor:
         groups, c, w, columns = x.shape
-        images, side = columns // w, w // 2
+        images, side = columns // w, w // self.stride
         x = x.reshape(groups, c, w * w, images)
         if self.zeros:
             x = self.concat((x, ops.fill(ms.float32, (groups, c, self.zeros * w, images), 0.0)))
         x = self.conv(x.transpose(0, 1, 3, 2).reshape(groups, c, images * (w + self.zeros), w))
-        c, rows = x.shape[1], side + self.zeros // 2
+        c, rows = x.shape[1], side + self.zeros // self.stride
         x = x.reshape(groups, c, images, rows * side).transpose(0, 1, 3, 2)
         if self.zeros:
             x = x[:, :, : side * side]
@@ -196,11 +196,12 @@ def wrap_spatial(stage: nn.Cell, groups: int, sizes: Collection[int]) -> None:
     """Wrap convolutions that mix pixels or skip some."""
 
     def wrap(conv: nn.Conv2d) -> nn.Cell:
-        odd = any(size % conv.stride[0] for size in sizes)
-        if (conv.kernel_size, conv.stride) == ((1, 1), (2, 2)) and not odd:
+        if any(size % conv.stride[0] for size in sizes):
+            return PerImage(conv, groups)
+        if conv.kernel_size == (1, 1):
             return Tall(conv)
         padded = conv.pad_mode == "same" or conv.padding == 1
-        if (conv.kernel_size, conv.dilation, conv.has_bias, padded, odd) == ((3, 3), (1, 1), False, True, False):
+        if (conv.kernel_size, conv.dilation, conv.has_bias, padded) == ((3, 3), (1, 1), False, True):
             return Dilated(conv) if conv.stride == (1, 1) else Tall(conv)
         return PerImage(conv, groups)
 

@@ -45,6 +45,18 @@ def test_only_ordinary_convolutions_of_3x3_stay_on_stacked_maps():
         assert kinds([*ordinary, *single], *sizes) == ["Dilated", "PerImage", "PerImage", "Conv2d", "PerImage"]
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel,padding", [(1, {}), (3, PADDED), (3, {"pad_mode": "same"})], ids=str)
+def test_a_convolution_of_any_stride_is_the_same_on_stacked_maps(kernel, padding, stride):
+    conv = nn.Conv2d(4, 6, kernel, stride, **padding)
+    x = ms.Tensor(np.random.default_rng(0).normal(size=(6, 4, 12, 12)), ms.float32)
+    stage = nn.SequentialCell([nn.SequentialCell(conv)])
+    cpu_layout.wrap_spatial(stage, 2, [12])
+    stacked = cpu_layout.StackedLayers([stage], 2)
+    assert not any(isinstance(cell, cpu_layout.PerImage) for _, cell in stage.cells_and_names())
+    np.testing.assert_allclose(stacked(x).asnumpy(), conv(x).asnumpy(), atol=1e-5)
+
+
 def test_one_layout_serves_images_of_several_sizes():
     plain, _ = build({}, None)
     stacked, count = build({}, (4, {24, 32}, 2))

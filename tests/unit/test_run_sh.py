@@ -255,6 +255,14 @@ def test_a_terminal_sees_what_is_downloaded_and_a_pipe_one_line_at_the_beginning
     os.close(slave), os.close(terminal)
 
 
+def test_commands_get_memory_in_huge_pages_unless_the_user_has_set_it_otherwise(machine):
+    machine.put("python3.11", PYTHON)
+    assert machine.run().returncode == 0
+    script(machine.project / ".venv" / "bin" / "mslab", '#!/bin/sh\necho "$GLIBC_TUNABLES"\n')
+    assert machine.run().stdout == "glibc.malloc.hugetlb=1\n"
+    assert machine.run(GLIBC_TUNABLES="glibc.malloc.arena_max=2").stdout == "glibc.malloc.arena_max=2\n"
+
+
 def test_run_sh_is_posix():
     for shell in ("sh", "dash", "bash"):
         if shutil.which(shell):
