@@ -16,7 +16,7 @@ from typing import Any
 from mslab import weights
 from mslab.check import cores
 from mslab.check.limits import available_memory as memory
-from mslab.runtime import cuda, devices, importing, packages, versions
+from mslab.runtime import compiling, cuda, devices, importing, packages, versions
 from mslab.runtime.versions import first_group, read_text
 
 PACKAGES = "PIL easydict jinja2 matplotlib numpy onnx onnxruntime openvino optuna psutil pydantic rich scipy sklearn "
@@ -54,6 +54,7 @@ class MachineFacts:
     weights_problem: str = ""  # why there is nothing at MSLAB_WEIGHTS
     speed: dict[str, float] = field(default_factory=dict)  # from timing.time_training()
     trouble: str = ""  # why the speed could not be measured
+    not_compiled: tuple[str, str] = ("", "")  # why BatchNorm cannot be compiled, fix
     engines: dict[str, str] = field(default_factory=dict)  # onnx, onnxruntime, openvino -> version, "" if missing
     packages: dict[str, str] = field(default_factory=dict)  # that own mindspore/ -> version; more than one is wrong
     import_problem: tuple[str, str, str] = (
@@ -91,6 +92,7 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
         here=str(folders["here"]),
         cache=str(folders["cache"]),
         packages=importing.packages(),
+        not_compiled=compiling.library()[1:],
         engines={name: versions.version(name) for name in packages.PACKAGES},
         foreign_cuda=foreign_cuda(environ),
         hiding=hiding(folders["here"]),

@@ -168,6 +168,17 @@ def processor(facts: MachineFacts) -> Iterator[Verdict]:
         yield Verdict(level, "CPU", text, "ONEDNN_MAX_CPU_ISA=AVX2", "unset ONEDNN_MAX_CPU_ISA; mslab then sets it")
 
 
+def batch_norm(facts: MachineFacts) -> Iterator[Verdict]:
+    """The compiled BatchNorm, for training on a CPU."""
+    problem, fix = facts.not_compiled
+    if problem:
+        text = f"{problem}: training on the CPU takes some 10 % longer, with MindSpore's BatchNorm"
+        expected = "a C compiler" if fix else ""
+        yield Verdict("warning" if fix and facts.device == "cpu" else "ok", "compiler", text, expected, fix)
+    else:
+        yield Verdict("ok", "compiler", "BatchNorm is compiled for this CPU")
+
+
 def core_count(facts: MachineFacts) -> Iterator[Verdict]:
     if facts.cores > 1:
         yield Verdict("ok", "cores", f"{facts.cores} usable")
@@ -246,7 +257,7 @@ def speed(facts: MachineFacts) -> Iterator[Verdict]:
 
 
 RULES = [python, mindspore, numpy, engines, own_files, device, gpu_libraries, gpu_kernels, ascend]
-RULES += [processor, core_count, memory, runs_folder, cache_folder, weights_folder, speed]
+RULES += [processor, batch_norm, core_count, memory, runs_folder, cache_folder, weights_folder, speed]
 
 
 def judge(facts: MachineFacts) -> list[Verdict]:

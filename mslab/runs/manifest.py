@@ -21,6 +21,7 @@ from mslab.check import DatasetReport, cores
 from mslab.check.records import printable
 from mslab.errors import RunError
 from mslab.escaping import command, quoted
+from mslab.runtime import compiling
 from mslab.runtime.versions import first_group, read_text
 
 SCHEMA = 2
@@ -33,7 +34,8 @@ VARIABLES = (
 )
 INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2", "avx": "avx", "asimd": "neon"}  # CPU flag: name, widest first
 REMAINS = {
-    "cpu": "nothing, on a CPU with the same instruction set and number of cores, the same versions and data_workers; "
+    "cpu": "nothing, on a CPU with the same instruction set, number of cores and BatchNorm, the same versions and "
+    "data_workers; "
     "dropout draws other random numbers after a resume",
     "on": "deterministic mode is on: operators that MindSpore covers repeat on the same device and driver",
     "off": "operators that add in another order each time may change last bits; deterministic: true selects "
@@ -53,6 +55,10 @@ class Processor(Section):
     model: str
     instruction_set: str = Field(description="the widest of the CPU: avx512, avx2, neon …")
     cores: int = Field(description="number of cores that this process may use")
+    batch_norm: Literal["compiled", "mindspore"] = Field(
+        "mindspore",
+        description="what trains on a CPU in GRAPH mode: batch_norm.c if there is a C compiler",
+    )
 
 
 class Environment(Section):
@@ -271,6 +277,7 @@ def environment(device: str = "") -> dict[str, Any]:
                 (name for flag, name in INSTRUCTION_SETS.items() if flag in flags), platform.machine()
             ),
             "cores": cores(),
+            "batch_norm": "compiled" if compiling.library().file else "mindspore",
         },
         "device": device,
         "driver": driver(device),
@@ -291,7 +298,7 @@ def code() -> str:
     """Return 16 hex digits over mslab's source files: equal if the same code runs, independent of git."""
     digest = hashlib.sha256()
     package = Path(__file__).parents[1]
-    for file in sorted(package.rglob("*.py")):
+    for file in sorted([*package.rglob("*.py"), *package.rglob("*.c")]):
         digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

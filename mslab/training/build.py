@@ -24,13 +24,14 @@ from mslab.evaluation import engines
 from mslab.evaluation.engines import Engine
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, workers
+from mslab.runtime.compiling import Library
 from mslab.runtime.console import PROSE
 from mslab.runtime.tables import plural
 from mslab.runtime.workers import Group
 from mslab.tasks import layout
 from mslab.tasks.network import network_of
 from mslab.tasks.registry import class_of, task_of
-from mslab.training import features, finetuning, freezing, learning_rates, losses, zh
+from mslab.training import batch_norm, features, finetuning, freezing, learning_rates, losses, zh
 from mslab.training.callbacks import Callback
 from mslab.training.examining import Examiner, Feed, OfClasses, OfTask
 from mslab.training.monitor import Monitor
@@ -104,6 +105,9 @@ def build_network(
     apply_cpu_layout(network, settings, run.device)
     if settings.sync_bn and group.size > 1:
         workers.synchronise(network, group)
+    library = compile_batch_norms(network, settings, run.device)
+    if library.problem and group.rank == 0 and not run.epochs_done:
+        log.info(f"note: training takes some 10 % longer with MindSpore's BatchNorm: {library.problem}; {library.fix}")
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
         load_exactly(network.parameters_dict(), last.backbone | last.head, last.path, "network")
     elif run.manifest["parent"] and group.rank == 0:
@@ -121,6 +125,13 @@ def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
     crop, _, eval_crop = augment.sizes(settings)
     batch = math.gcd(settings.batch_size, batching.eval_batch_size(settings))
     cpu_layout.stack_small_maps(network.backbone, batch, {crop, eval_crop}, cores(), most)
+
+
+def compile_batch_norms(network: nn.Cell, settings: Settings, device: str) -> Library:
+    """On a CPU, replace BatchNorm by the compiled one, if there is a compiler."""
+    if device != "cpu" or settings.mode != "graph":
+        return Library(None)
+    return batch_norm.replace_batch_norms(network)
 
 
 def new_network(settings: Settings, labels: LabelFeed | None = None) -> nn.Cell:

@@ -1,0 +1,202 @@
+/* BatchNorm in training mode for float32 maps (N, C, H, W): Ioffe & Szegedy 2015. compiling.py compiles this file,
+   training/batch_norm.py calls it.
+
+   The order in which a channel's numbers are added up is the same on every CPU and for any number of threads: within an
+   image 16 sums side by side, which vectors of any width can hold, then in double precision. */
+
+#include <linux/futex.h>
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define BLOCK (1 << 21) /* bytes of one tensor: a thread reads as many channels again and again, best from its cache */
+#define MOST_HELPERS 15
+
+#if defined __x86_64__ && !defined ONE_CPU /* compiled twice; the loader takes the one for the machine */
+#define FOR_EACH_CPU __attribute__((target_clones("avx2", "default")))
+#else
+#define FOR_EACH_CPU
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
+#define EIGHT(x) (*(const Eight *)(x))
+
+typedef struct Call { /* a tensor's channels, and what is computed of each */
+    void (*work)(const struct Call *, int64_t from, int64_t to);
+    int64_t images, channels, pixels, block;
+    const float *x, *dy, *gamma, *beta;
+    float eps, part; /* part: of the batch in the running mean and variance */
+    float *running_mean, *running_variance, *mean, *deviation, *y, *dx, *dgamma, *dbeta;
+    atomic_llong next; /* the first channel that no thread has taken */
+} Call;
+
+INLINE double total(const Eight *a, const Eight *b) {
+    double sum = 0;
+    for (int i = 0; i < 8; i++) sum += (*a)[i] + (*b)[i];
+    return sum;
+}
+
+/* The sum of n numbers. */
+INLINE double sum_of(const float *x, int64_t n) {
+    Eight a = {0}, b = {0};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) a += EIGHT(x + i), b += EIGHT(x + i + 8);
+    double sum = total(&a, &b);
+    for (; i < n; i++) sum += x[i];
+    return sum;
+}
+
+/* The sum of (x - mean) (x - mean). */
+INLINE double squares_of(const float *x, float mean, int64_t n) {
+    Eight a = {0}, b = {0};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const Eight u = EIGHT(x + i) - mean, v = EIGHT(x + i + 8) - mean;
+        a += u * u, b += v * v;
+    }
+    double sum = total(&a, &b);
+    for (; i < n; i++) sum += (x[i] - mean) * (x[i] - mean);
+    return sum;
+}
+
+/* The sum of dy (x - mean). */
+INLINE double products_of(const float *dy, const float *x, float mean, int64_t n) {
+    Eight a = {0}, b = {0};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        a += EIGHT(dy + i) * (EIGHT(x + i) - mean);
+        b += EIGHT(dy + i + 8) * (EIGHT(x + i + 8) - mean);
+    }
+    double sum = total(&a, &b);
+    for (; i < n; i++) sum += dy[i] * (x[i] - mean);
+    return sum;
+}
+
+/* y = (x - mean) / deviation * gamma + beta. Channel by channel within an image, as they are in memory. */
+FOR_EACH_CPU static void forward(const Call *a, int64_t from, int64_t to) {
+    const double count = (double)a->images * a->pixels;
+    double sums[to - from], squares[to - from];
+    for (int64_t c = from; c < to; c++) sums[c - from] = squares[c - from] = 0;
+    for (int64_t n = 0; n < a->images; n++)
+        for (int64_t c = from; c < to; c++)
+            sums[c - from] += sum_of(a->x + (n * a->channels + c) * a->pixels, a->pixels);
+    for (int64_t c = from; c < to; c++) a->mean[c] = sums[c - from] / count;
+    for (int64_t n = 0; n < a->images; n++)
+        for (int64_t c = from; c < to; c++)
+            squares[c - from] += squares_of(a->x + (n * a->channels + c) * a->pixels, a->mean[c], a->pixels);
+    for (int64_t c = from; c < to; c++) {
+        const double variance = squares[c - from] / count, unbiased = squares[c - from] / (count > 1 ? count - 1 : 1);
+        a->deviation[c] = sqrt(variance + a->eps);
+        a->running_mean[c] += a->part * (a->mean[c] - a->running_mean[c]);
+        a->running_variance[c] += a->part * (unbiased - a->running_variance[c]);
+    }
+    for (int64_t n = 0; n < a->images; n++)
+        for (int64_t c = from; c < to; c++) {
+            const int64_t at = (n * a->channels + c) * a->pixels;
+            const float *x = a->x + at, mean = a->mean[c], scale = a->gamma[c] / a->deviation[c], beta = a->beta[c];
+            float *y = a->y + at;
+            for (int64_t i = 0; i < a->pixels; i++) y[i] = (x[i] - mean) * scale + beta;
+        }
+}
+
+/* dbeta = sum of dy; dgamma = sum of dy (x - mean) / deviation;
+   dx = gamma / deviation (dy - mean of dy - (x - mean) / deviation * dgamma / count). */
+FOR_EACH_CPU static void backward(const Call *a, int64_t from, int64_t to) {
+    const double count = (double)a->images * a->pixels;
+    double sums[to - from], products[to - from];
+    for (int64_t c = from; c < to; c++) sums[c - from] = products[c - from] = 0;
+    for (int64_t n = 0; n < a->images; n++)
+        for (int64_t c = from; c < to; c++) {
+            const int64_t at = (n * a->channels + c) * a->pixels;
+            sums[c - from] += sum_of(a->dy + at, a->pixels);
+            products[c - from] += products_of(a->dy + at, a->x + at, a->mean[c], a->pixels);
+        }
+    for (int64_t c = from; c < to; c++) {
+        a->dbeta[c] = sums[c - from];
+        a->dgamma[c] = products[c - from] / a->deviation[c];
+    }
+    for (int64_t n = 0; n < a->images; n++)
+        for (int64_t c = from; c < to; c++) {
+            const int64_t at = (n * a->channels + c) * a->pixels;
+            const float *x = a->x + at, *dy = a->dy + at, mean = a->mean[c], deviation = a->deviation[c];
+            const float scale = a->gamma[c] / deviation;
+            const float of_dy = a->dbeta[c] / count, of_x = a->dgamma[c] / count / deviation;
+            float *dx = a->dx + at;
+            for (int64_t i = 0; i < a->pixels; i++) dx[i] = (dy[i] - of_dy - (x[i] - mean) * of_x) * scale;
+        }
+}
+
+/* --- threads: helpers sleep between calls, and in each take blocks of channels beside the calling thread --- */
+
+static Call *current;
+static atomic_int turn, busy; /* number of the call; helpers that have not finished it */
+static int helpers = -1;
+static pthread_mutex_t one_call = PTHREAD_MUTEX_INITIALIZER;
+
+static void take_blocks(Call *a) {
+    for (;;) {
+        const int64_t from = atomic_fetch_add(&a->next, a->block), to = from + a->block;
+        if (from >= a->channels) return;
+        a->work(a, from, to < a->channels ? to : a->channels);
+    }
+}
+
+static void *help(void *nothing) {
+    for (int seen = 0;; seen++) {
+        while (atomic_load(&turn) == seen) syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+        take_blocks(current);
+        atomic_fetch_sub(&busy, 1);
+    }
+    return nothing;
+}
+
+static void forget_helpers(void) { helpers = 0; } /* a forked process has none */
+
+static void start_helpers(int wanted) {
+    pthread_t thread;
+    for (helpers = 0; helpers < wanted && helpers < MOST_HELPERS; helpers++)
+        if (pthread_create(&thread, NULL, help, NULL)) break;
+    pthread_atfork(NULL, NULL, forget_helpers);
+}
+
+static int run(Call *a, int threads) {
+    const int64_t fit = BLOCK / (a->images * a->pixels * (int64_t)sizeof(float)), share = (a->channels - 1) / threads + 1;
+    a->block = fit < 1 ? 1 : fit < share ? fit : share;
+    if (pthread_mutex_trylock(&one_call)) { /* another call has the helpers */
+        take_blocks(a);
+        return 0;
+    }
+    if (helpers < 0) start_helpers(threads - 1);
+    current = a;
+    atomic_store(&busy, helpers);
+    atomic_fetch_add(&turn, 1);
+    syscall(SYS_futex, &turn, FUTEX_WAKE_PRIVATE, helpers, NULL, NULL, 0);
+    take_blocks(a);
+    while (atomic_load(&busy)) sched_yield();
+    pthread_mutex_unlock(&one_call);
+    return 0;
+}
+
+/* --- MindSpore calls these two: pointers, numbers of dimensions and shapes of inputs, then of outputs --- */
+
+int batch_norm(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
+    const float *settings = at[5]; /* eps, part, threads */
+    Call a = {.work = forward, .images = shapes[0][0], .channels = shapes[0][1], .pixels = shapes[0][2] * shapes[0][3]};
+    a.x = at[0], a.gamma = at[1], a.beta = at[2], a.running_mean = at[3], a.running_variance = at[4];
+    a.eps = settings[0], a.part = settings[1];
+    a.y = at[6], a.mean = at[7], a.deviation = at[8];
+    return run(&a, settings[2]);
+}
+
+int batch_norm_gradient(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
+    const float *settings = at[5];
+    Call a = {.work = backward, .images = shapes[0][0], .channels = shapes[0][1], .pixels = shapes[0][2] * shapes[0][3]};
+    a.x = at[0], a.dy = at[1], a.gamma = at[2], a.mean = at[3], a.deviation = at[4];
+    a.dx = at[6], a.dgamma = at[7], a.dbeta = at[8];
+    return run(&a, settings[2]);
+}

@@ -1,0 +1,43 @@
+"""Call the compiled BatchNorm in a process of its own: the first call sets the number of threads.
+
+python batch_norm_calls.py THREADS [fork]    prints a hash of all results
+"""
+
+import ctypes
+import hashlib
+import os
+import sys
+
+import numpy as np
+
+
+def call(file: str, threads: int, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(y, mean, deviation, dx, dgamma, dbeta, running mean, running variance)."""
+    library = ctypes.CDLL(file)
+    c = x.shape[1]
+    gamma, settings = np.linspace(0.5, 2, c, dtype=np.float32), np.array([1e-5, 0.1, threads], np.float32)
+    beta, running = np.zeros(c, np.float32), np.ones((2, c), np.float32)
+    y, dx, rest = np.empty_like(x), np.empty_like(x), np.empty((4, c), np.float32)
+
+    def run(name: str, *arrays: np.ndarray) -> None:
+        shapes = [(ctypes.c_int64 * 4)(*x.shape)]
+        pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+        first = (ctypes.c_void_p * 1)(ctypes.addressof(shapes[0]))
+        assert not getattr(library, name)(len(arrays), pointers, None, first)
+
+    run("batch_norm", x, gamma, beta, *running, settings, y, *rest[:2])
+    run("batch_norm_gradient", x, dy, gamma, *rest[:2], settings, dx, *rest[2:])
+    return y, *rest, dx, *running
+
+
+if __name__ == "__main__":
+    x, dy = np.random.default_rng(0).normal(size=(2, 4, 37, 63, 64)).astype(np.float32)
+    results = call(sys.argv[1], int(sys.argv[2]), x, dy)
+    if "fork" in sys.argv:  # the child has none of the parent's threads
+        child = os.fork()
+        again = call(sys.argv[1], int(sys.argv[2]), x, dy)
+        assert all(map(np.array_equal, results, again))
+        if not child:
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    print(hashlib.sha256(b"".join(array.tobytes() for array in results)).hexdigest())

@@ -1,0 +1,239 @@
+"""The compiled BatchNorm: MindSpore's values, gradients and statistics; and training where it cannot be compiled."""
+
+import json
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+
+import mindspore as ms
+import numpy as np
+import pytest
+from helpers import PROJECT, log, manifest, newest, process
+from mindspore import nn
+from trainings import compiled
+
+from mslab.runtime import compiling, devices
+from mslab.training import batch_norm, freezing
+
+REAL = shutil.which("cc")
+GOOD = f'PATH={os.environ["PATH"]} exec {REAL} "$@"'  # a line of sh
+pytestmark = pytest.mark.skipif(not REAL, reason="there is no C compiler")
+SHAPES = [(4, 3, 5, 7), (2, 24, 4, 64), (9, 1, 1, 1), (1, 5, 3, 3), (3, 33, 17, 17), (2, 256, 2, 16), (8, 7, 64, 64)]
+
+
+@pytest.fixture
+def start():
+    devices.start("cpu", "graph", 1)
+
+
+def norm_of(channels, rng, **settings):
+    norm = nn.BatchNorm2d(channels, **settings)
+    for parameter in norm.get_parameters():
+        low = 0.5 if parameter.name.endswith(("gamma", "variance")) else -1
+        parameter.set_data(ms.Tensor(rng.uniform(low, 2, channels), ms.float32))
+    return norm
+
+
+def expected_of(x, dy, norm):
+    """In float64: y, dx, dgamma, dbeta, running mean and variance, (N, C, H, W) and (C,)."""
+    x, dy = x.astype(np.float64), dy.astype(np.float64)
+    over, count = (0, 2, 3), x.size // x.shape[1]
+    gamma, beta, mean, variance = (
+        parameter.asnumpy().astype(np.float64)
+        for parameter in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+    )
+    centred = x - x.mean(over, keepdims=True)
+    deviation = np.sqrt(x.var(over, keepdims=True) + norm.eps)
+    normal, scale = centred / deviation, gamma[:, None, None]
+    dgamma, dbeta = (dy * normal).sum(over), dy.sum(over)
+    dx = scale / deviation * (dy - dbeta[:, None, None] / count - normal * dgamma[:, None, None] / count)
+    unbiased = x.var(over) * count / max(count - 1, 1)
+    running = [old + norm.momentum * (new - old) for old, new in ((mean, x.mean(over)), (variance, unbiased))]
+    return [normal * scale + beta[:, None, None], dx, dgamma, dbeta, *running]
+
+
+class Inner(nn.Cell):
+    """The gradients of a BatchNorm for given gradients of its output."""
+
+    def __init__(self, norm):
+        super().__init__(auto_prefix=False)
+        self.norm = norm
+
+    def construct(self, x, dy):
+        return (self.norm(x) * dy).sum()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_values_gradients_and_statistics_are_right(start, shape):
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(3, 2, shape).astype(np.float32), rng.normal(size=shape).astype(np.float32)
+    plain = norm_of(shape[1], rng, eps=1e-3, momentum=0.7)
+    expected = expected_of(x, dy, plain)
+    compiled = batch_norm.CompiledBatchNorm(plain, compiling.library().file)
+    y = compiled.set_train()(ms.Tensor(x)).asnumpy()
+    running = [plain.moving_mean.asnumpy().copy(), plain.moving_variance.asnumpy().copy()]  # before the next call
+    weights = ms.ParameterTuple([plain.gamma, plain.beta])
+    dx, (dgamma, dbeta) = ms.grad(Inner(compiled), 0, weights)(ms.Tensor(x), ms.Tensor(dy))
+    found = [y, dx.asnumpy(), dgamma.asnumpy(), dbeta.asnumpy(), *running]
+    for name, ours, right in zip(("y", "dx", "dgamma", "dbeta", "mean", "variance"), found, expected, strict=True):
+        size = max(1, np.abs(right).max())
+        np.testing.assert_allclose(ours / size, right / size, atol=3e-6, err_msg=name)
+
+
+def call_apart(file, *words):
+    """A hash of the results of a process that calls the library's own functions."""
+    job = [sys.executable, PROJECT / "tests" / "support" / "batch_norm_calls.py", file, *words]
+    done = subprocess.run(job, capture_output=True, text=True, timeout=120)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    assert len({call_apart(compiling.library().file, threads) for threads in ("1", "2", "5", "40")}) == 1
+
+
+def test_a_forked_process_computes_without_the_parents_threads():
+    file = compiling.library().file
+    assert call_apart(file, "3", "fork") == call_apart(file, "3")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these are its instruction sets")
+def test_every_instruction_set_gives_the_same_bits(tmp_path):
+    hashes = {call_apart(compiling.library().file, "2")}
+    for number, flags in enumerate(["-DONE_CPU", "-DONE_CPU -mavx2 -mfma", "-DONE_CPU -march=native"]):
+        file = tmp_path / f"{number}.so"
+        assert not compiling.compile_file([*compiling.compiler(), *flags.split()], compiling.SOURCE, file)
+        hashes.add(call_apart(file, "2"))
+    assert len(hashes) == 1
+
+
+def test_not_a_number_stays_in_its_channel(start):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
+    x[1, 1, 2, 2] = np.nan
+    norm = nn.BatchNorm2d(3)
+    y = batch_norm.CompiledBatchNorm(norm, compiling.library().file).set_train()(ms.Tensor(x)).asnumpy()
+    assert np.isnan(y).any((0, 2, 3)).tolist() == [False, True, False] and np.isnan(y[:, 1]).all()
+    assert np.isnan(norm.moving_mean.asnumpy()).tolist() == [False, True, False]
+
+
+class Two(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.SequentialCell(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.head = nn.SequentialCell(nn.BatchNorm2d(4), nn.BatchNorm2d(4, use_batch_statistics=False))
+
+    def construct(self, x):
+        return self.head(self.backbone(x))
+
+
+def test_names_evaluation_and_frozen_layers_are_as_before(start):
+    network = Two()
+    names = [parameter.name for parameter in network.get_parameters()]
+    x = ms.Tensor(np.random.default_rng(0).normal(2, 3, (4, 3, 8, 8)), ms.float32)
+    before = network.set_train(False)(x).asnumpy()
+    assert batch_norm.replace_batch_norms(network).file
+    assert [parameter.name for parameter in network.get_parameters()] == names
+    assert np.array_equal(network.set_train(False)(x).asnumpy(), before)
+    kinds = [type(cell).__name__ for cell in (network.backbone[1], network.head[0], network.head[1])]
+    assert kinds == ["CompiledBatchNorm", "CompiledBatchNorm", "BatchNorm2d"]  # the last never takes the batch's
+    freezing.apply(network, frozenset(name for name in names if name.startswith("backbone")))
+    network(x)
+    means = {name: parameter.asnumpy() for name, parameter in network.parameters_dict().items() if "mean" in name}
+    moved = {name: bool(np.abs(mean).max() > 0) for name, mean in means.items()}
+    assert moved == {"backbone.1.moving_mean": False, "head.0.moving_mean": True, "head.1.moving_mean": False}
+
+
+# --- where it cannot be compiled ---
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """An empty cache, and no compiled library known; returns the folder of commands on PATH."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("CC", raising=False)
+    compiling.library.cache_clear()
+    yield tmp_path / "bin"
+    compiling.library.cache_clear()
+
+
+def command(folder, name, text):
+    """A program of this name, by a line of sh."""
+    folder.mkdir(exist_ok=True)
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(file.stat().st_mode | stat.S_IXUSR)
+
+
+def test_without_a_compiler_the_message_says_what_to_install(machine):
+    assert compiling.library() == (None, "there is no C compiler (cc, gcc, clang)", compiling.INSTALL)
+    command(machine, "gcc", GOOD)  # what the fix says
+    compiling.library.cache_clear()
+    assert compiling.library().file.is_file()
+
+
+def test_a_compiler_that_fails_is_quoted_and_another_one_helps(machine, monkeypatch):
+    command(machine, "cc", "echo 'fatal error: math.h: No such file or directory' >&2; exit 1")
+    library = compiling.library()
+    assert library == (None, "cc failed: fatal error: math.h: No such file or directory", "CC=COMPILER, another one")
+    command(machine, "cc", "exit 0")  # makes nothing
+    compiling.library.cache_clear()
+    assert compiling.library().problem == "cc failed: exit code 0"
+    assert not list((machine.parent / "cache" / "mslab" / "compiled").iterdir())
+    command(machine, "other", GOOD)
+    monkeypatch.setenv("CC", "other -O2")
+    compiling.library.cache_clear()
+    assert compiling.library().file.is_file()
+
+
+def test_a_library_that_cannot_be_loaded_is_not_used(machine):
+    command(machine, "cc", 'for last; do [ "$before" = -o ] && echo nonsense >"$last"; before=$last; done')
+    folder = machine.parent / "cache" / "mslab" / "compiled"
+    problem, fix = compiling.library()[1:]
+    assert problem == f"a library in {folder} cannot be loaded"
+    assert fix == "XDG_CACHE_HOME=FOLDER, one on a disk from which programs may run"
+
+
+def test_a_damaged_library_in_the_cache_is_made_anew(machine, monkeypatch):
+    command(machine, "cc", GOOD)
+    content = compiling.library().file.read_bytes()
+    other = machine.parent / "other" / "mslab" / "compiled" / compiling.library().file.name
+    other.parent.mkdir(parents=True)
+    other.write_bytes(content[:1000])  # as after a crash
+    monkeypatch.setenv("XDG_CACHE_HOME", str(machine.parent / "other"))
+    compiling.library.cache_clear()
+    assert compiling.library().file == other and len(other.read_bytes()) == len(content)
+
+
+def test_a_cache_that_cannot_be_written_to_is_named(machine, monkeypatch):
+    command(machine, "cc", GOOD)
+    (machine.parent / "cache").write_text("a file")
+    problem, fix = compiling.library()[1:]
+    assert problem == f"{machine.parent / 'cache' / 'mslab' / 'compiled'}: Not a directory"
+    assert fix == "XDG_CACHE_HOME=FOLDER, one you can write to"
+
+
+@pytest.mark.parametrize("variable,value", [("XDG_CACHE_HOME", "a:b"), ("MS_CUSTOM_AOT_WHITE_LIST", "/opt/operators")])
+def test_a_place_that_mindspore_refuses_is_not_used(machine, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value if value.startswith("/") else str(machine.parent / value))
+    problem, fix = compiling.library()[1:]
+    assert problem.startswith("MindSpore does not accept a library in ") and problem.endswith("/mslab/compiled")
+    assert fix == "XDG_CACHE_HOME=FOLDER, one without a colon that MS_CUSTOM_AOT_WHITE_LIST allows"
+
+
+def test_training_works_without_and_says_so(squares, inside):
+    (inside / "run.yaml").write_text(json.dumps(compiled(squares)))
+    environ = {"XDG_CACHE_HOME": "/dev/null/cache", "PATH": "/nowhere", "CC": ""}
+    done = process("train", "run.yaml", "--no-report", env=environ)
+    assert done.returncode == 0, done.stderr
+    text = "note: training takes some 10 % longer with MindSpore's BatchNorm: there is no C compiler (cc, gcc, clang); "
+    assert text + compiling.INSTALL in log(newest())
+    assert manifest(newest())["environment"]["cpu"]["batch_norm"] == "mindspore"
+
+
+def test_training_takes_the_compiled_one_and_the_manifest_says_so(finished, squares):
+    run = finished(compiled(squares)).run
+    assert manifest(run)["environment"]["cpu"]["batch_norm"] == "compiled" and "BatchNorm" not in log(run)
