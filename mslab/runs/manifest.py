@@ -35,8 +35,7 @@ VARIABLES = (
 INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2", "avx": "avx", "asimd": "neon"}  # CPU flag: name, widest first
 REMAINS = {
     "cpu": "nothing, on a CPU with the same instruction set, number of cores and BatchNorm, the same versions and "
-    "data_workers; "
-    "dropout draws other random numbers after a resume",
+    "data_workers; dropout draws other random numbers after a resume",
     "on": "deterministic mode is on: operators that MindSpore covers repeat on the same device and driver",
     "off": "operators that add in another order each time may change last bits; deterministic: true selects "
     "MindSpore's operators that do not",
@@ -55,10 +54,7 @@ class Processor(Section):
     model: str
     instruction_set: str = Field(description="the widest of the CPU: avx512, avx2, neon …")
     cores: int = Field(description="number of cores that this process may use")
-    batch_norm: Literal["compiled", "mindspore"] = Field(
-        "mindspore",
-        description="what trains on a CPU in GRAPH mode: batch_norm.c if there is a C compiler",
-    )
+    batch_norm: Literal["compiled", "mindspore"] = Field("mindspore", description="of GRAPH mode on a CPU")
 
 
 class Environment(Section):
@@ -266,16 +262,15 @@ def environment(device: str = "") -> dict[str, Any]:
     """Describe the present environment; `device` is the one that was started."""
     packages = dict(map(name_and_version, metadata.distributions()))
     info = read_text(Path("/proc/cpuinfo"))
-    flags = set((first_group(r"(?m)^(?:flags|Features)\s*: (.*)", info)).split())
+    flags = first_group(r"(?m)^(?:flags|Features)\s*: (.*)", info).split()
+    widest = next((name for flag, name in INSTRUCTION_SETS.items() if flag in flags), platform.machine())
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": dict(sorted(packages.items())),
         "cpu": {
             "model": first_group(r"model name\s*: (.*)", info) or platform.machine(),
-            "instruction_set": next(
-                (name for flag, name in INSTRUCTION_SETS.items() if flag in flags), platform.machine()
-            ),
+            "instruction_set": widest,
             "cores": cores(),
             "batch_norm": "compiled" if compiling.library().file else "mindspore",
         },
@@ -306,11 +301,8 @@ def code() -> str:
 def driver(device: str) -> str:
     if device == "gpu":
         return first_group(r"(\d+\.\d+[\d.]*)", read_text(Path("/proc/driver/nvidia/version")))
-    return (
-        first_group(r"(?m)^Version=(.*)", read_text(Path("/usr/local/Ascend/driver/version.info")))
-        if device == "ascend"
-        else ""
-    )
+    text = read_text(Path("/usr/local/Ascend/driver/version.info")) if device == "ascend" else ""
+    return first_group(r"(?m)^Version=(.*)", text)
 
 
 def determinism(device: str, deterministic: bool) -> dict[str, Any]:

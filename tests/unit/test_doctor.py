@@ -11,7 +11,7 @@ from helpers import PROJECT, without_roots_rights
 from mslab.doctor import facts as gathering
 from mslab.doctor.diagnosis import Diagnosis, MachineFacts, judge
 from mslab.doctor.rules import RULES
-from mslab.runtime import cuda
+from mslab.runtime import compiling, cuda
 
 GIB = 2**30
 FOUND = [cuda.Library(name, package, "/lib") for name, package in (cuda.LIBRARIES | cuda.SYSTEM).items()]
@@ -109,6 +109,13 @@ PROBLEMS = [  # level, name, difference from a healthy machine, text, fix
         AVX512 | {"mindspore": "2.10.0", "environ": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}},
         "ONEDNN_MAX_CPU_ISA=AVX512_CORE: MindSpore 2.10.0's convolutions run 100 times slower",
         "unset ONEDNN_MAX_CPU_ISA",
+    ),
+    (
+        "warning",
+        "compiler",
+        {"not_compiled": ("there is no C compiler (cc, gcc, clang)", compiling.INSTALL)},
+        "there is no C compiler (cc, gcc, clang): training on the CPU takes some 10 % longer",
+        "apt install gcc",
     ),
     ("warning", "cores", {"cores": 1}, "1 usable", "taskset"),
     ("error", "memory", {"memory": GIB}, "1.0 GiB available", "close other programs"),
