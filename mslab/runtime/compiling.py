@@ -23,7 +23,7 @@ PATIENCE = 120  # seconds; it takes about one
 INSTALL = "install one: apt install gcc, or conda install -c conda-forge gcc"
 
 
-class Compiled(NamedTuple):
+class CompiledFile(NamedTuple):
     """The compiled file; or why there is none, and what the user can do about it."""
 
     file: Path | None
@@ -32,40 +32,40 @@ class Compiled(NamedTuple):
 
 
 @functools.cache
-def library(source: Path = SOURCE) -> Compiled:
+def library(source: Path = SOURCE) -> CompiledFile:
     """The library of this C file: from the cache, or compiled now."""
     if sys.platform != "linux":
-        return Compiled(None, "MindSpore accepts compiled operators on Linux only")
+        return CompiledFile(None, "MindSpore accepts compiled operators on Linux only")
     identity = (source.read_bytes(), *FLAGS, platform.machine(), *platform.libc_ver())
     file = cache_folder() / "compiled" / f"{source.stem}-{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}.so"
     accepted = os.path.realpath(os.environ.get("MS_CUSTOM_AOT_WHITE_LIST") or "/")
     if ":" in os.path.realpath(file) or accepted not in os.path.realpath(file):
         problem = f"MindSpore does not accept a library in {file.parent}"
-        return Compiled(
+        return CompiledFile(
             None, problem, "XDG_CACHE_HOME=FOLDER, one without a colon that MS_CUSTOM_AOT_WHITE_LIST allows"
         )
     if intact(file) and loads(file):
-        return Compiled(file)
+        return CompiledFile(file)
     command = compiler()
     if not command:
-        return Compiled(None, f"there is no C compiler ({', '.join(COMPILERS)})", INSTALL)
+        return CompiledFile(None, f"there is no C compiler ({', '.join(COMPILERS)})", INSTALL)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=file.parent) as scratch:
             output = Path(scratch) / file.name
             if problem := compile_file(command, source, output):
-                return Compiled(None, f"{command[0]} failed: {problem}", "CC=COMPILER, another one")
+                return CompiledFile(None, f"{command[0]} failed: {problem}", "CC=COMPILER, another one")
             content = output.read_bytes()
             output.write_bytes(content + hashlib.sha256(content).digest())
             if not loads(output):
                 problem = f"a library in {file.parent} cannot be loaded"
-                return Compiled(None, problem, "XDG_CACHE_HOME=FOLDER, one on a disk from which programs may run")
+                return CompiledFile(None, problem, "XDG_CACHE_HOME=FOLDER, one on a disk from which programs may run")
             output.replace(file)
     except OSError as error:
-        return Compiled(
+        return CompiledFile(
             None, f"{file.parent}: {error.strerror or error}", "XDG_CACHE_HOME=FOLDER, one you can write to"
         )
-    return Compiled(file)
+    return CompiledFile(file)
 
 
 def intact(file: Path) -> bool:

@@ -13,7 +13,7 @@ from mindspore import Tensor, nn, ops
 from mslab.check import cores
 from mslab.cpu_layout import replace_cells
 from mslab.runtime import compiling
-from mslab.runtime.compiling import Compiled
+from mslab.runtime.compiling import CompiledFile
 
 
 @functools.cache
@@ -54,7 +54,7 @@ class CompiledBatchNorm(nn.Cell):
         return self.training_mode(x, norm.gamma, norm.beta, *statistics, self.settings)[0]
 
 
-def replace_batch_norms(network: nn.Cell) -> Compiled:
+def replace_batch_norms(network: nn.Cell) -> CompiledFile:
     """Replace every nn.BatchNorm2d by a CompiledBatchNorm with the same parameters, if there is a library."""
     library = compiling.library()
     if library.file is not None:

@@ -24,7 +24,7 @@ from mslab.evaluation import engines
 from mslab.evaluation.engines import Engine
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, workers
-from mslab.runtime.compiling import Compiled
+from mslab.runtime.compiling import CompiledFile
 from mslab.runtime.console import PROSE
 from mslab.runtime.tables import plural
 from mslab.runtime.workers import Group
@@ -127,10 +127,10 @@ def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
     cpu_layout.stack_small_maps(network.backbone, batch, {crop, eval_crop}, cores(), most)
 
 
-def compile_batch_norms(network: nn.Cell, settings: Settings, device: str) -> Compiled:
+def compile_batch_norms(network: nn.Cell, settings: Settings, device: str) -> CompiledFile:
     """On a CPU, replace BatchNorm by the compiled one, if there is a compiler."""
     if device != "cpu" or settings.mode != "graph":
-        return Compiled(None)
+        return CompiledFile(None)
     return batch_norm.replace_batch_norms(network)
 
 

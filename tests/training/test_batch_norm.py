@@ -197,19 +197,6 @@ def test_a_library_that_cannot_be_loaded_is_not_used(machine):
     assert fix == "XDG_CACHE_HOME=FOLDER, one on a disk from which programs may run"
 
 
-def test_a_disk_without_permission_to_run_programs_is_named(machine):
-    command(machine, "cc", GOOD)
-    cache = machine.parent / "cache"
-    cache.mkdir()
-    mounted = subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", str(cache)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a file system cannot be mounted here")
-    try:
-        assert compiling.library().problem == f"a library in {cache / 'mslab' / 'compiled'} cannot be loaded"
-    finally:
-        subprocess.run(["/bin/umount", str(cache)], check=True)
-
-
 def test_a_damaged_library_in_the_cache_is_made_anew(machine, monkeypatch):
     command(machine, "cc", GOOD)
     content = compiling.library().file.read_bytes()
