@@ -5,10 +5,13 @@ time; values and gradients are equal up to rounding.
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
+from mindspore.ops import signature
 
 from mslab.check import cores
 from mslab.cpu_layout import replace_cells
@@ -16,26 +19,42 @@ from mslab.runtime import compiling
 from mslab.runtime.compiling import CompiledFile
 
 
-@functools.cache
-def operator(library: Path) -> ops.Custom:
-    """The operator of (x, gamma, beta, running mean, running variance, settings) -> (y, mean, deviation).
+class TrainingBatchNorm(ops.Custom):
+    """(x, gamma, beta, running mean, running variance, settings) -> (y, mean, deviation), (N, C, H, W) and (C,).
 
-    It also updates the running mean and variance, in place. `settings`: eps, part of the batch in them, threads.
+    It updates the running mean and variance in place. MindSpore is told so, as with its own BatchNorm: other operators
+    of a graph read them (EMA), before or after. `settings`: eps, part of the batch in them, threads.
     """
-    per_channel = lambda x, gamma, *others: (x, gamma, gamma)  # noqa: E731  # shapes, and types
-    back = ops.Custom(
-        f"{library}:batch_norm_gradient",
-        lambda x, dy, gamma, mean, deviation, settings: (x, gamma, gamma),
-        lambda x, dy, gamma, mean, deviation, settings: (x, gamma, gamma),
-        "aot",
+
+    __mindspore_signature__ = (
+        *map(signature.make_sig, ("x", "gamma", "beta")),
+        signature.make_sig("running_mean", signature.sig_rw.RW_WRITE),
+        signature.make_sig("running_variance", signature.sig_rw.RW_WRITE),
+        signature.make_sig("settings"),
     )
 
-    def bprop(x, gamma, beta, running_mean, running_variance, settings, out, dout):  # type: ignore[no-untyped-def]
-        dx, dgamma, dbeta = back(x, dout[0], gamma, out[1], out[2], settings)
-        constants = (ops.zeros_like(running_mean), ops.zeros_like(running_variance), ops.zeros_like(settings))
-        return dx, dgamma, dbeta, *constants
+    def __init__(self, library: Path) -> None:
+        def like(x: Any, gamma: Any, *others: Any) -> tuple[Any, Any, Any]:
+            return x, gamma, gamma  # shapes, or types
 
-    return ops.Custom(f"{library}:batch_norm", per_channel, per_channel, "aot", bprop=bprop)
+        super().__init__(f"{library}:batch_norm", like, like, "aot", bprop=gradient_by(library))
+        self.add_prim_attr("side_effect_mem", True)
+
+
+def gradient_by(library: Path) -> Callable[..., tuple[Tensor, ...]]:
+    """TrainingBatchNorm's gradient, by the same library."""
+
+    def like(x: Any, dy: Any, gamma: Any, *others: Any) -> tuple[Any, Any, Any]:
+        return x, gamma, gamma
+
+    operator = ops.Custom(f"{library}:batch_norm_gradient", like, like, "aot")
+
+    def bprop(x, gamma, beta, running_mean, running_variance, settings, out, dout):  # type: ignore[no-untyped-def]
+        _, mean, deviation = out
+        gradients = operator(x, dout[0], gamma, mean, deviation, settings)
+        return *gradients, ops.zeros_like(running_mean), ops.zeros_like(running_variance), ops.zeros_like(settings)
+
+    return bprop
 
 
 class CompiledBatchNorm(nn.Cell):
@@ -43,7 +62,7 @@ class CompiledBatchNorm(nn.Cell):
 
     def __init__(self, norm: nn.BatchNorm2d, library: Path) -> None:
         super().__init__(auto_prefix=False)
-        self.norm, self.training_mode = norm, operator(library)
+        self.norm, self.training_mode = norm, TrainingBatchNorm(library)
         self.settings = Tensor([norm.eps, norm.momentum, cores()], ms.float32)
 
     def construct(self, x: Tensor) -> Tensor:

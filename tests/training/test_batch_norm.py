@@ -119,6 +119,26 @@ def test_not_a_number_stays_in_its_channel(start):
     assert np.isnan(norm.moving_mean.asnumpy()).tolist() == [False, True, False]
 
 
+class Reading(nn.Cell):
+    """The running mean before and after a BatchNorm in one graph, as an average of the weights reads it."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def construct(self, x):
+        mean = self.norm.norm.moving_mean
+        before = mean * 1.0
+        y = self.norm(x)
+        return before, mean * 1.0, y
+
+
+def test_operators_before_and_after_it_read_the_statistics_of_their_moment(start):
+    norm = batch_norm.CompiledBatchNorm(nn.BatchNorm2d(3), compiling.library().file)
+    before, after, _ = Reading(norm).set_train()(ms.Tensor(np.ones((2, 3, 4, 4)), ms.float32))
+    assert before.asnumpy().tolist() == [0, 0, 0] and np.allclose(after.asnumpy(), 0.1)
+
+
 class Two(nn.Cell):
     def __init__(self):
         super().__init__()

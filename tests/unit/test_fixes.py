@@ -171,6 +171,7 @@ NOT_RUN = {
         reproduce/installing.py: pip
         runtime/cuda.py: pip
         runtime/cuda.py: apt
+        runtime/compiling.py: apt
         grade/sandbox.py: apt
     """,
     "root, as whom the tests may run, can read every file": """

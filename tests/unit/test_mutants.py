@@ -19,7 +19,8 @@ def test_an_entry_breaks_one_line_and_compiles_and_its_tests_exist(number):
     text = (PROJECT / mutant.file).read_text(encoding="utf-8")
     assert text.count(mutant.code) == 1, mutant.promise
     changed = broken(mutant, text)
-    assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(text)), mutant.promise
+    if mutant.file.endswith(".py"):
+        assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(text)), mutant.promise
     assert modules(mutant, PROJECT)
 
 
