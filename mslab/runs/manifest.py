@@ -28,8 +28,9 @@ SCHEMA = 2
 AT_START = {"config.yaml", "images.csv"}  # artifacts that the manifest lists from the start
 FILE = Path(__file__).with_name("manifest.schema.json")
 # environment variables that change MindSpore's results, or the libraries it uses
-VARIABLES = (
-    *("ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS", "MS_COMPILER_CACHE_ENABLE"),
+VARIABLES = (  # oneDNN 2.2, in MindSpore 2.8, reads DNNL_…, oneDNN 3 reads both
+    *(f"{a}_{b}" for a in ("ONEDNN", "DNNL") for b in ("MAX_CPU_ISA", "CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE")),
+    *("OMP_NUM_THREADS", "MS_COMPILER_CACHE_ENABLE"),
     *("HCCL_DETERMINISTIC", "TE_PARALLEL_COMPILER", "CUDA_HOME", "ASCEND_HOME_PATH"),
 )
 INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2", "avx": "avx", "asimd": "neon"}  # CPU flag: name, widest first
