@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 import shutil
 import struct
 from pathlib import Path
 
 import jsonschema
+import mindspore
 import numpy as np
 import pytest
 from helpers import figures, newest, settings, stopped_after, weights
@@ -27,6 +29,15 @@ SCHEMA = json.loads(manifest.FILE.read_text())
 def copy(parent, inside):
     """A finished run that the test may change."""
     return Path(shutil.copytree(parent, "copy"))
+
+
+def test_variables_that_choose_onednns_kernels_are_recorded(monkeypatch):
+    library = Path(mindspore.__file__).parent / "lib" / "libdnnl.so.2"
+    names = re.findall(rb"\0((?:ONE)?DNNL_\w*(?:ISA|FPMATH)\w*)\0", library.read_bytes())
+    assert b"DNNL_MAX_CPU_ISA" in names
+    for name in names:
+        monkeypatch.setenv(name.decode(), "AVX2")
+        assert manifest.environment()["guards"][name.decode()] == "AVX2"
 
 
 def test_a_run_writes_a_manifest_of_the_schema(parent):
