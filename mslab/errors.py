@@ -145,6 +145,14 @@ def explain(error: BaseException, log: str = "train.log") -> MslabError | None:
     return None if line is None else broken_code(error, line, [("traceback", log)])
 
 
+def syntax_message(error: SyntaxError) -> str:
+    """Python's own message. For a wide comma after a digit older ones say "invalid decimal literal": as later ones."""
+    after = re.match(r"\w*(\W)", (error.text or "")[max((error.offset or 1) - 1, 0) :])
+    if error.msg.endswith("literal") and after and not after[1].isascii():
+        return f"invalid character '{after[1]}' (U+{ord(after[1]):04X})"
+    return error.msg
+
+
 def line_in_model(error: BaseException) -> int | None:
     """The last line of model.py that an error passed, 0 if model.py lacks a name, None if it has no part in it."""
     if isinstance(error, SyntaxError) and error.filename == str(MODEL):
@@ -161,7 +169,7 @@ def broken_code(
     error: BaseException, line: int, details: Sequence[tuple[str, str]] = (), file: Path = MODEL
 ) -> MslabError:
     """The message for model.py when Python or MindSpore cannot use it. `line`: where; 0 if it lacks something."""
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    text = syntax_message(error) if isinstance(error, SyntaxError) else str(error)
     first = next((part.strip() for part in text.splitlines() if part.strip(" -")), "")[:160].rstrip(".")
     source = file.read_text(encoding="utf-8", errors="replace").splitlines()[line - 1 : line] if line else []
     return MslabError(

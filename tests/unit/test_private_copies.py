@@ -140,7 +140,13 @@ def test_a_file_that_grows_while_it_is_read_is_refused(folder, tmp_path, monkeyp
     )
 
 
+def open_files() -> int:
+    """Number of files that this process has open, 0 if the system does not say."""
+    return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0  # noqa: PTH208
+
+
 def test_sizes_numbers_and_depth_have_bounds(folder, tmp_path):
+    opened = open_files()
     os.truncate(folder / "nine" / "best.ckpt", 1 << 40)  # takes no space
     assert refusal(folder, tmp_path / "a") == "it has more than 2 GiB"
     assert refusal(folder / "nine" / "best.ckpt", tmp_path / "b") == "it has more than 2 GiB"
@@ -152,7 +158,7 @@ def test_sizes_numbers_and_depth_have_bounds(folder, tmp_path):
     deep = tmp_path / "deep" / "/".join("a" * 103)
     deep.mkdir(parents=True)
     assert refusal(tmp_path / "deep", tmp_path / "d") == "its folders are nested deeper than 100 levels"
-    assert len(os.listdir("/proc/self/fd") if Path("/proc/self/fd").exists() else []) < 60  # noqa: PTH208
+    assert open_files() <= opened + 3
 
 
 def test_names_that_are_equal_on_some_systems_are_refused(folder, tmp_path):
