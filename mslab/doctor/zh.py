@@ -27,6 +27,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "{command} failed: {_text}: training on the CPU takes some 10 % longer, with MindSpore's BatchNorm": "{command} 失败：{_text}：在 CPU 上训练用 MindSpore 的 BatchNorm，大约慢 10 %",
         "MindSpore accepts compiled operators on Linux only: training on the CPU takes some 10 % longer, with MindSpore's BatchNorm": "MindSpore 只在 Linux 上接受编译的算子：在 CPU 上训练用 MindSpore 的 BatchNorm，大约慢 10 %",
         "MindSpore does not accept a library in {folder}: training on the CPU takes some 10 % longer, with MindSpore's BatchNorm": "MindSpore 不接受 {folder} 中的库：在 CPU 上训练用 MindSpore 的 BatchNorm，大约慢 10 %",
+        "this user has no home folder: training on the CPU takes some 10 % longer, with MindSpore's BatchNorm": "这个用户没有主文件夹：在 CPU 上训练用 MindSpore 的 BatchNorm，大约慢 10 %",
         "a library in {folder} cannot be loaded: training on the CPU takes some 10 % longer, with MindSpore's BatchNorm": "无法加载 {folder} 中的库：在 CPU 上训练用 MindSpore 的 BatchNorm，大约慢 10 %",
         "{folder}: {_text}: training on the CPU takes some 10 % longer, with MindSpore's BatchNorm": "{folder}：{_text}：在 CPU 上训练用 MindSpore 的 BatchNorm，大约慢 10 %",
         "BatchNorm is compiled for this CPU": "BatchNorm 已为这个 CPU 编译",

@@ -19,7 +19,8 @@ SOURCE = Path(__file__).with_name("batch_norm.c")
 COMPILERS = ("cc", "gcc", "clang")
 # without contraction a product and a sum are rounded one after the other, on every CPU
 FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fPIC", "-shared", "-pthread")
-PATIENCE = 120  # seconds; it takes about one
+PATIENCE = 60  # seconds; it takes about one
+WRITABLE = "XDG_CACHE_HOME=FOLDER, one you can write to"
 INSTALL = "install one: apt install gcc, or conda install -c conda-forge gcc"
 
 
@@ -37,10 +38,14 @@ def library(source: Path = SOURCE) -> CompiledFile:
     if sys.platform != "linux":
         return CompiledFile(None, "MindSpore accepts compiled operators on Linux only")
     identity = (source.read_bytes(), *FLAGS, platform.machine(), *platform.libc_ver())
-    file = cache_folder() / "compiled" / f"{source.stem}-{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}.so"
+    try:
+        folder = cache_folder() / "compiled"
+    except RuntimeError:  # a user without a home, as in containers
+        return CompiledFile(None, "this user has no home folder", WRITABLE)
+    file = folder / f"{source.stem}-{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}.so"
     accepted = os.path.realpath(os.environ.get("MS_CUSTOM_AOT_WHITE_LIST") or "/")
     if ":" in os.path.realpath(file) or accepted not in os.path.realpath(file):
-        problem = f"MindSpore does not accept a library in {file.parent}"
+        problem = f"MindSpore does not accept a library in {folder}"
         return CompiledFile(
             None, problem, "XDG_CACHE_HOME=FOLDER, one without a colon that MS_CUSTOM_AOT_WHITE_LIST allows"
         )
@@ -50,21 +55,19 @@ def library(source: Path = SOURCE) -> CompiledFile:
     if not command:
         return CompiledFile(None, f"there is no C compiler ({', '.join(COMPILERS)})", INSTALL)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=file.parent) as scratch:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
             output = Path(scratch) / file.name
             if problem := compile_file(command, source, output):
                 return CompiledFile(None, f"{command[0]} failed: {problem}", "CC=COMPILER, another one")
             content = output.read_bytes()
             output.write_bytes(content + hashlib.sha256(content).digest())
             if not loads(output):
-                problem = f"a library in {file.parent} cannot be loaded"
+                problem = f"a library in {folder} cannot be loaded"
                 return CompiledFile(None, problem, "XDG_CACHE_HOME=FOLDER, one on a disk from which programs may run")
             output.replace(file)
     except OSError as error:
-        return CompiledFile(
-            None, f"{file.parent}: {error.strerror or error}", "XDG_CACHE_HOME=FOLDER, one you can write to"
-        )
+        return CompiledFile(None, f"{folder}: {error.strerror or error}", WRITABLE)
     return CompiledFile(file)
 
 

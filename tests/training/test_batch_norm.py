@@ -7,6 +7,8 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -234,6 +236,19 @@ def test_a_cache_that_cannot_be_written_to_is_named(machine, monkeypatch):
     problem, fix = compiling.library()[1:]
     assert problem == f"{machine.parent / 'cache' / 'mslab' / 'compiled'}: Not a directory"
     assert fix == "XDG_CACHE_HOME=FOLDER, one you can write to"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can run a program as another user")
+def test_a_user_without_a_home_is_told_what_to_set(machine):
+    with tempfile.TemporaryDirectory() as folder:  # which others may read, unlike pytest's
+        Path(folder).chmod(0o755)
+        source = shutil.copy(compiling.SOURCE, folder)
+        code = "import os, sys; from pathlib import Path; from mslab.runtime import compiling; os.setuid(54321); "
+        code += "print(*compiling.library(Path(sys.argv[1])), sep='|')"  # no line of /etc/passwd has this number
+        environ = {name: text for name, text in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+        job = [sys.executable, "-c", code, source]
+        done = subprocess.run(job, capture_output=True, text=True, env=environ | {"PYTHONPATH": str(PROJECT)})
+    assert done.stdout == f"None|this user has no home folder|{compiling.WRITABLE}\n", done.stderr
 
 
 @pytest.mark.parametrize("variable,value", [("XDG_CACHE_HOME", "a:b"), ("MS_CUSTOM_AOT_WHITE_LIST", "/opt/operators")])
