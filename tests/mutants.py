@@ -766,7 +766,7 @@ MUTANTS = [
     ),
     Mutant(
         "the running variance is the unbiased one",
-        "mslab/runtime/batch_norm.c",
+        "mslab/runtime/operators.c",
         "a->part * (unbiased - a->running_variance[c])",
         "a->part * ((float)variance - a->running_variance[c])",
         "test_batch_norm",
@@ -782,11 +782,19 @@ MUTANTS = [
     ),
     Mutant(
         "the compiled BatchNorm has the same bits for any number of threads",
-        "mslab/runtime/batch_norm.c",
+        "mslab/runtime/operators.c",
         "    while (atomic_load(&busy)) sched_yield();\n",
         "",
         "test_batch_norm",
         "threads",
+    ),
+    Mutant(
+        "momentum and Adam in one pass have the bits of MindSpore's operators",
+        "mslab/runtime/operators.c",
+        "        m[i] = m[i] * momentum + (g[i] + w[i] * decay);\n",
+        "        m[i] = fmaf(m[i], momentum, g[i] + w[i] * decay);\n",
+        "test_optimizers",
+        "one_pass_over",
     ),
     Mutant(
         "a library that was cut off does not kill the process that would load it",

@@ -1,4 +1,4 @@
-"""batch_norm.c as a library: this machine's C compiler makes it, once for each version of the file."""
+"""operators.c as a library: this machine's C compiler makes it, once for each version of the file."""
 
 import ctypes
 import functools
@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from mslab.runtime.cuda import cache_folder
 
-SOURCE = Path(__file__).with_name("batch_norm.c")
+SOURCE = Path(__file__).with_name("operators.c")
 COMPILERS = ("cc", "gcc", "clang")
 # without contraction a product and a sum are rounded one after the other, on every CPU
-FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fPIC", "-shared", "-pthread")
+FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
 PATIENCE = 60  # seconds; it takes about one
 WRITABLE = "XDG_CACHE_HOME=FOLDER, one you can write to"
 INSTALL = "install one: apt install gcc, or conda install -c conda-forge gcc"

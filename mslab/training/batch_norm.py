@@ -1,4 +1,4 @@
-"""BatchNorm in training mode on a CPU, compiled from runtime/batch_norm.c.
+"""BatchNorm in training mode on a CPU, compiled from runtime/operators.c.
 
 MindSpore's own (oneDNN 2.2) adds up number by number there. With this one a training step of ResNet-50 takes 0.9 of the
 time; values and gradients are equal up to rounding.
@@ -58,7 +58,7 @@ def gradient_by(library: Path) -> Callable[..., tuple[Tensor, ...]]:
 
 
 class CompiledBatchNorm(nn.Cell):
-    """An nn.BatchNorm2d whose training mode is that of runtime/batch_norm.c. (N, C, H, W) -> (N, C, H, W), float32."""
+    """An nn.BatchNorm2d whose training mode is that of runtime/operators.c. (N, C, H, W) -> (N, C, H, W), float32."""
 
     def __init__(self, norm: nn.BatchNorm2d, library: Path) -> None:
         super().__init__(auto_prefix=False)

@@ -4,13 +4,17 @@ All take one tuple of gradients in the order of the optimizer's parameters. Thei
 Parameters: last.ckpt contains them under `training.`, so that no reader takes them for weights.
 """
 
+from pathlib import Path
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
+from mindspore.ops import signature
 
+from mslab.check import cores
 from mslab.config import Settings
+from mslab.runtime import compiling
 from mslab.training import freezing
 
 TINY = 1e-30  # replaces a beta of 0, which MindSpore rejects; in float32 the result is the same
@@ -26,12 +30,16 @@ def build(trained: nn.Cell, rates: np.ndarray, config: Settings) -> nn.Optimizer
     if name == "momentum" and config.nesterov and config.momentum:  # nn.Momentum ignores use_nesterov on a CPU
         return nn.SGD(rows, steps, momentum=config.momentum, nesterov=True)
     if name in ("momentum", "sgd"):  # nn.SGD stores two tensors per weight, this stores one
-        return nn.Momentum(rows, steps, momentum=config.momentum if name == "momentum" else 0.0)
+        momentum = config.momentum if name == "momentum" else 0.0
+        library = one_pass(trained)
+        return OnePassMomentum(rows, steps, momentum, library) if library else nn.Momentum(rows, steps, momentum)
     if name == "rmsprop":
         return rmsprop(rows, steps)
     if name == "adadelta":  # Zeiler 2012; PyTorch's defaults
         return nn.Adadelta(rows, steps, rho=0.9, epsilon=1e-6)
     betas = max(config.beta1, TINY), max(config.beta2, TINY)
+    if name == "adam" and not config.amsgrad and (library := one_pass(trained)):
+        return OnePassAdam(rows, steps, betas, library)
     if name in ("adam", "adamw"):
         return {"adam": nn.Adam, "adamw": AdamW}[name](rows, steps, *betas, use_amsgrad=config.amsgrad)
     return {"radam": RAdam, "lamb": Lamb}[name](rows, steps, *betas)
@@ -52,6 +60,81 @@ def groups(trained: nn.Cell, rates: np.ndarray, config: Settings) -> list[dict[s
         for (scale, decayed), parameters in members.items()
     ]
     return [*rows, {"order_params": trainable}]
+
+
+def one_pass(trained: nn.Cell) -> Path | None:
+    """The library with momentum and Adam in one pass, if it fits: on a CPU, in a graph, for float32."""
+    graph = ms.get_context("mode") == ms.GRAPH_MODE and ms.get_context("device_target") == "CPU"
+    floats = all(parameter.dtype == ms.float32 for parameter in trained.trainable_params())
+    return compiling.library().file if graph and floats else None
+
+
+class OnePass(ops.Custom):
+    """An update of one weight in place by runtime/operators.c, weight decay included. -> float32 (1,).
+
+    MindSpore's own operators read and write all weights for the decay, and again for the update. The bits are theirs,
+    but for a few of Adam's in large weights whose size is no multiple of 8 for each thread.
+    """
+
+    def __init__(self, library: Path, function: str) -> None:
+        super().__init__(f"{library}:{function}", lambda w, *others: (1,), lambda w, *others: w, "aot")
+        self.add_prim_attr("side_effect_mem", True)
+
+
+def written(*names: str) -> tuple[Any, ...]:
+    return tuple(signature.make_sig(name, signature.sig_rw.RW_WRITE) for name in names)
+
+
+class MomentumUpdate(OnePass):
+    __mindspore_signature__ = (*written("w", "m"), *map(signature.make_sig, ("g", "rate", "settings")))
+
+
+class AdamUpdate(OnePass):
+    __mindspore_signature__ = (
+        *written("w", "m", "v"),
+        *map(signature.make_sig, ("g", "rate", "power1", "power2", "settings")),
+    )
+
+
+def settings_of_each(optimizer: nn.Optimizer, *others: float) -> tuple[ms.Tensor, ...]:
+    """For each parameter what operators.c reads: decay, threads, and the others."""
+    decays = zip(optimizer.weight_decay, optimizer.decay_flags, strict=True)
+    return tuple(ms.Tensor([float(decay) if used else 0.0, cores(), *others], ms.float32) for decay, used in decays)
+
+
+class OnePassMomentum(nn.Momentum):
+    """nn.Momentum with weight decay in one pass."""
+
+    def __init__(self, rows: list[dict[str, Any]], rates: list[float], momentum: float, library: Path) -> None:
+        super().__init__(rows, rates, momentum)
+        self.update, self.settings = MomentumUpdate(library, "momentum"), settings_of_each(self, momentum)
+
+    def construct(self, gradients: tuple[ms.Tensor, ...]) -> tuple[ms.Tensor, ...]:
+        rates = rate_of_each(self)
+        self.assignadd(self.global_step, self.global_step_increase_tensor)
+        return tuple(self.map_(self.update, self.parameters, self.moments, gradients, rates, self.settings))
+
+
+class OnePassAdam(nn.Adam):
+    """nn.Adam with weight decay (L2) in one pass."""
+
+    def __init__(
+        self, rows: list[dict[str, Any]], rates: list[float], betas: tuple[float, float], library: Path
+    ) -> None:
+        super().__init__(rows, rates, *betas)
+        self.update, self.settings = AdamUpdate(library, "adam"), settings_of_each(self, *betas, self.eps.item())
+
+    def construct(self, gradients: tuple[ms.Tensor, ...]) -> tuple[ms.Tensor, ...]:
+        rates = rate_of_each(self)
+        self.assignadd(self.global_step, self.global_step_increase_tensor)
+        power1, power2 = self.beta1_power * self.beta1, self.beta2_power * self.beta2  # type: ignore[has-type]
+        self.beta1_power, self.beta2_power = power1, power2
+        step = ops.partial(adam_step, self.update, power1, power2)
+        return tuple(self.map_(step, self.parameters, self.moment1, self.moment2, gradients, rates, self.settings))
+
+
+def adam_step(update, power1, power2, w, m, v, gradient, rate, settings):  # type: ignore[no-untyped-def]
+    return update(w, m, v, gradient, rate, power1, power2, settings)
 
 
 def rmsprop(rows: list[dict[str, Any]], rates: list[float]) -> nn.Optimizer:

@@ -56,7 +56,63 @@ def test_updates_are_the_published_formula_with_decay_on_weights_only(options):
     check_formula(options)
 
 
-@pytest.mark.parametrize("name", ["momentum", "adamw", "radam", "lamb"])  # one of MindSpore's, and mslab's own
+SIZES = [*range(1, 20), 64, 100, 1000, 70_000, 200_000, 524_288]  # one thread, several, several blocks
+
+
+class Sizes(nn.Cell):
+    """Tensors of SIZES; the even ones are matrices, so that they decay. Every third is of the head."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        rng = np.random.default_rng(1)
+        self.all = ms.ParameterTuple(
+            ms.Parameter(
+                ms.Tensor(rng.normal(size=(size // 2, 2) if size % 2 == 0 else size), ms.float32),
+                f"{'backbone' if number % 3 else 'head'}.{number}.weight",
+            )
+            for number, size in enumerate(SIZES)
+        )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "momentum", "weight_decay": 0.01},
+        {"optimizer": "sgd", "weight_decay": 0.01},
+        {"optimizer": "adam", "weight_decay": 0.01},
+        {"optimizer": "adam", "beta1": 0.0, "weight_decay": 0.0},
+        {"optimizer": "momentum"} | SCALED,
+        {"optimizer": "adam"} | SCALED,
+    ],
+    ids=str,
+)
+def test_one_pass_over_the_weights_gives_the_bits_of_mindspores_operators(options, graph, monkeypatch):
+    rng, states = np.random.default_rng(2), []
+    batches = [
+        [rng.normal(0, 10.0**n, (size // 2, 2) if size % 2 == 0 else size) for size in SIZES] for n in (-3, 0, 1)
+    ]
+    for one_pass in (optimizers.one_pass, lambda trained: None):
+        monkeypatch.setattr(optimizers, "one_pass", one_pass)
+        optimizer = optimizers.build(Sizes(), RATES, resolved(**CONFIG | options))
+        assert type(optimizer).__name__.startswith("OnePass") == (not states)
+        for batch in batches:
+            optimizer(tuple(ms.Tensor(gradient, ms.float32) for gradient in batch))
+        states.append({parameter.name: parameter.asnumpy().copy() for parameter in optimizer.get_parameters()})
+    first, second = states
+    assert first.keys() == second.keys() and any("moment" in name for name in first)
+    assert [name for name in first if not np.array_equal(first[name], second[name])] == []
+
+
+def test_one_pass_is_for_graphs_on_a_cpu_and_float32(graph):
+    assert optimizers.one_pass(Weights())
+    half = nn.Cell()
+    half.weight = ms.Parameter(ms.Tensor([1.0], ms.float16), "head.weight")
+    assert not optimizers.one_pass(half)
+    devices.start("cpu", "pynative", 1)
+    assert not optimizers.one_pass(Weights())
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam", "adamw", "radam", "lamb"])  # two in one pass, and mslab's own
 def test_updates_are_the_published_formula_in_a_graph_too(name, graph):
     check_formula({"optimizer": name} | SCALED)
 

@@ -1,7 +1,7 @@
-/* BatchNorm in training mode for float32 maps (N, C, H, W): Ioffe & Szegedy 2015. compiling.py compiles this file,
-   training/batch_norm.py calls it.
+/* Operators of a training step on a CPU, float32: BatchNorm (Ioffe & Szegedy 2015), momentum, Adam (Kingma & Ba 2015).
+   compiling.py compiles this file, training/batch_norm.py and training/optimizers.py call it.
 
-   The order in which a channel's numbers are added up is the same on every CPU and for any number of threads: within an
+   The order in which a channel's numbers of BatchNorm are added up is the same on every CPU and for any number of threads: within an
    image 16 sums side by side, which vectors of any width can hold, then in double precision. */
 
 #include <linux/futex.h>
@@ -15,9 +15,10 @@
 
 #define BLOCK (1 << 21) /* bytes of one tensor: a thread reads as many channels again and again, best from its cache */
 #define MOST_HELPERS 15
+#define FEW (1 << 16) /* numbers that one thread has updated before another one would be awake */
 
 #if defined __x86_64__ && !defined ONE_CPU /* compiled twice; the loader takes the one for the machine */
-#define FOR_EACH_CPU __attribute__((target_clones("avx2", "default")))
+#define FOR_EACH_CPU __attribute__((target_clones("arch=haswell", "default")))
 #else
 #define FOR_EACH_CPU
 #endif
@@ -131,6 +132,39 @@ FOR_EACH_CPU static void backward(const Call *a, int64_t from, int64_t to) {
         }
 }
 
+/* --- optimizers: weight decay and the update in one pass over the weights, rounded as MindSpore's operators do --- */
+
+typedef struct Update {
+    Call call; /* its channels are the weights, one by one */
+    float *w, *m, *v; /* weights, mean gradient, mean square */
+    const float *g;
+    float rate, decay, momentum, part1, part2, eps; /* part1, part2: 1 - beta1, 1 - beta2 */
+} Update;
+
+FOR_EACH_CPU static void by_momentum(const Call *call, int64_t from, int64_t to) {
+    const Update *u = (const Update *)call;
+    const float *g = u->g, rate = u->rate, decay = u->decay, momentum = u->momentum;
+    float *restrict w = u->w, *restrict m = u->m;
+    for (int64_t i = from; i < to; i++) {
+        m[i] = m[i] * momentum + (g[i] + w[i] * decay);
+        w[i] -= m[i] * rate;
+    }
+}
+
+FOR_EACH_CPU static void by_adam(const Call *call, int64_t from, int64_t to) {
+    const Update *u = (const Update *)call;
+    const float *g = u->g, rate = u->rate, decay = u->decay, part1 = u->part1, part2 = u->part2, eps = u->eps;
+    float *restrict w = u->w, *restrict m = u->m, *restrict v = u->v;
+    for (int64_t i = from; i < to; i++) {
+        const float d = g[i] + w[i] * decay;
+        m[i] = fmaf(d - m[i], part1, m[i]);
+        v[i] = fmaf(fmaf(d, d, -v[i]), part2, v[i]);
+    }
+    const int64_t end = call->channels - call->channels % 8; /* the last ones MindSpore computes in double precision */
+    for (int64_t i = from; i < to && i < end; i++) w[i] -= rate * m[i] / (sqrtf(v[i]) + eps);
+    for (int64_t i = from > end ? from : end; i < to; i++) w[i] -= rate * m[i] / (sqrt(v[i]) + eps);
+}
+
 /* --- threads: helpers sleep between calls, and in each take blocks of channels beside the calling thread --- */
 
 static Call *current;
@@ -182,7 +216,7 @@ static int run(Call *a, int threads) {
     return 0;
 }
 
-/* --- MindSpore calls these two: pointers, numbers of dimensions and shapes of inputs, then of outputs --- */
+/* --- MindSpore calls these: pointers, numbers of dimensions and shapes of inputs, then of outputs --- */
 
 int batch_norm(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
     const float *settings = at[5]; /* eps, part, threads */
@@ -199,4 +233,34 @@ int batch_norm_gradient(int count, void **at, int *ndims, int64_t **shapes, cons
     a.x = at[0], a.dy = at[1], a.gamma = at[2], a.mean = at[3], a.deviation = at[4];
     a.dx = at[6], a.dgamma = at[7], a.dbeta = at[8];
     return run(&a, settings[2]);
+}
+
+static int update(Update *u, int64_t weights, int threads) {
+    u->call.images = u->call.pixels = 1, u->call.channels = weights;
+    if (weights >= FEW) return run(&u->call, threads);
+    u->call.work(&u->call, 0, weights);
+    return 0;
+}
+
+static int64_t numbers(const int64_t *shape, int dimensions) {
+    int64_t product = 1;
+    for (int i = 0; i < dimensions; i++) product *= shape[i];
+    return product;
+}
+
+int momentum(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
+    const float *rate = at[3], *settings = at[4]; /* decay, threads, momentum */
+    Update u = {.call.work = by_momentum, .w = at[0], .m = at[1], .g = at[2], .rate = *rate};
+    u.decay = settings[0], u.momentum = settings[2];
+    *(float *)at[5] = 1;
+    return update(&u, numbers(shapes[0], ndims[0]), settings[1]);
+}
+
+int adam(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
+    const float *rate = at[4], *power1 = at[5], *power2 = at[6], *settings = at[7]; /* decay, threads, betas, eps */
+    Update u = {.call.work = by_adam, .w = at[0], .m = at[1], .v = at[2], .g = at[3]};
+    u.rate = *rate * sqrtf(1 - *power2) / (1 - *power1), u.decay = settings[0];
+    u.part1 = 1 - settings[2], u.part2 = 1 - settings[3], u.eps = settings[4];
+    *(float *)at[8] = 1;
+    return update(&u, numbers(shapes[0], ndims[0]), settings[1]);
 }
