@@ -17,8 +17,9 @@
 #define MOST_HELPERS 15
 #define FEW (1 << 16) /* numbers that one thread has updated before another one would be awake */
 
-#if defined __x86_64__ && !defined ONE_CPU /* compiled twice; the loader takes the one for the machine */
-#define FOR_EACH_CPU __attribute__((target_clones("arch=haswell", "default")))
+/* compiled twice, the loader takes the one for the machine; "arch=haswell" would be taken on a Haswell only */
+#if defined __x86_64__ && !defined ONE_CPU
+#define FOR_EACH_CPU __attribute__((target_clones("fma", "default")))
 #else
 #define FOR_EACH_CPU
 #endif
