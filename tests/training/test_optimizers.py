@@ -28,7 +28,7 @@ from mindspore import nn
 
 from mslab import model
 from mslab.checkpoint import dialects, selecting
-from mslab.runtime import devices
+from mslab.runtime import compiling, devices
 from mslab.training import optimizers
 from mslab.training.train_step import TrainStep
 
@@ -74,6 +74,10 @@ class Sizes(nn.Cell):
         )
 
 
+compiled = pytest.mark.skipif(not compiling.library().file, reason="there is no C compiler")
+
+
+@compiled
 @pytest.mark.parametrize(
     "options",
     [
@@ -103,6 +107,7 @@ def test_one_pass_over_the_weights_gives_the_bits_of_mindspores_operators(option
     assert [name for name in first if not np.array_equal(first[name], second[name])] == []
 
 
+@compiled
 def test_one_pass_is_for_graphs_on_a_cpu_and_float32(graph):
     assert optimizers.one_pass(Weights())
     half = nn.Cell()
