@@ -22,7 +22,7 @@ from mslab.training import batch_norm, freezing
 
 REAL = shutil.which("cc")
 GOOD = f'PATH={os.environ["PATH"]} exec {REAL} "$@"'  # a line of sh
-pytestmark = pytest.mark.skipif(not REAL, reason="there is no C compiler")
+with_compiler = pytest.mark.skipif(not REAL, reason="there is no C compiler")
 SHAPES = [(4, 3, 5, 7), (2, 24, 4, 64), (9, 1, 1, 1), (1, 5, 3, 3), (3, 33, 17, 17), (2, 256, 2, 16), (8, 7, 64, 64)]
 
 
@@ -68,6 +68,7 @@ class Inner(nn.Cell):
         return (self.norm(x) * dy).sum()
 
 
+@with_compiler
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_gradients_and_statistics_are_right(start, shape):
     rng = np.random.default_rng(0)
@@ -93,15 +94,18 @@ def call_apart(file, *words):
     return done.stdout
 
 
+@with_compiler
 def test_any_number_of_threads_gives_the_same_bits():
     assert len({call_apart(compiling.library().file, threads) for threads in ("1", "2", "5", "40")}) == 1
 
 
+@with_compiler
 def test_a_forked_process_computes_without_the_parents_threads():
     file = compiling.library().file
     assert call_apart(file, "3", "fork") == call_apart(file, "3")
 
 
+@with_compiler
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are its instruction sets")
 def test_every_instruction_set_gives_the_same_bits(tmp_path):
     hashes = {call_apart(compiling.library().file, "2")}
@@ -112,6 +116,7 @@ def test_every_instruction_set_gives_the_same_bits(tmp_path):
     assert len(hashes) == 1
 
 
+@with_compiler
 def test_not_a_number_stays_in_its_channel(start):
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
     x[1, 1, 2, 2] = np.nan
@@ -135,6 +140,7 @@ class Reading(nn.Cell):
         return before, mean * 1.0, y
 
 
+@with_compiler
 def test_operators_before_and_after_it_read_the_statistics_of_their_moment(start):
     norm = batch_norm.CompiledBatchNorm(nn.BatchNorm2d(3), compiling.library().file)
     before, after, _ = Reading(norm).set_train()(ms.Tensor(np.ones((2, 3, 4, 4)), ms.float32))
@@ -151,6 +157,7 @@ class Two(nn.Cell):
         return self.head(self.backbone(x))
 
 
+@with_compiler
 def test_names_evaluation_and_frozen_layers_are_as_before(start):
     network = Two()
     names = [parameter.name for parameter in network.get_parameters()]
@@ -190,6 +197,7 @@ def command(folder, name, text):
     file.chmod(file.stat().st_mode | stat.S_IXUSR)
 
 
+@with_compiler
 def test_without_a_compiler_the_message_says_what_to_install(machine):
     assert compiling.library() == (None, "there is no C compiler (cc, gcc, clang)", compiling.INSTALL)
     command(machine, "gcc", GOOD)  # what the fix says
@@ -197,6 +205,7 @@ def test_without_a_compiler_the_message_says_what_to_install(machine):
     assert compiling.library().file.is_file()
 
 
+@with_compiler
 def test_a_compiler_that_fails_is_quoted_and_another_one_helps(machine, monkeypatch):
     command(machine, "cc", "echo 'fatal error: math.h: No such file or directory' >&2; exit 1")
     library = compiling.library()
@@ -219,6 +228,7 @@ def test_a_library_that_cannot_be_loaded_is_not_used(machine):
     assert fix == "XDG_CACHE_HOME=FOLDER, one on a disk from which programs may run"
 
 
+@with_compiler
 def test_a_damaged_library_in_the_cache_is_made_anew(machine, monkeypatch):
     command(machine, "cc", GOOD)
     content = compiling.library().file.read_bytes()
@@ -230,6 +240,7 @@ def test_a_damaged_library_in_the_cache_is_made_anew(machine, monkeypatch):
     assert compiling.library().file == other and len(other.read_bytes()) == len(content)
 
 
+@with_compiler
 def test_a_cache_that_cannot_be_written_to_is_named(machine, monkeypatch):
     command(machine, "cc", GOOD)
     (machine.parent / "cache").write_text("a file")
@@ -269,6 +280,7 @@ def test_training_works_without_and_says_so(squares, inside):
     assert manifest(newest())["environment"]["cpu"]["batch_norm"] == "mindspore"
 
 
+@with_compiler
 def test_training_takes_the_compiled_one_and_the_manifest_says_so(finished, squares):
     run = finished(compiled(squares)).run
     assert manifest(run)["environment"]["cpu"]["batch_norm"] == "compiled" and "BatchNorm" not in log(run)
