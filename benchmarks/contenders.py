@@ -63,14 +63,14 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
 
     from mslab import cpu_layout
     from mslab.config import load_settings
-    from mslab.training import batch_norm, optimizers, trainer
+    from mslab.training import compiled_layers, optimizers, trainer
 
     network = network_of(job)
     backbone = network.backbone
     if job["mode"] == "graph" and not job.get("network"):
         cpu_layout.replace_pool(backbone)
         cpu_layout.stack_small_maps(backbone, job["batch"], {job["size"]}, job["threads"])
-        batch_norm.replace_batch_norms(network)
+        compiled_layers.replace_layers(network)
     data = {"train_data": "-", "val_data": "none", "class_num": CLASSES}
     config = load_settings(data | {"momentum": MOMENTUM, "weight_decay": DECAY})
     optimizer = optimizers.build(network, np.full(LONGEST, RATE, np.float32), config)

@@ -769,15 +769,15 @@ MUTANTS = [
         "mslab/runtime/operators.c",
         "a->part * (unbiased - a->running_variance[c])",
         "a->part * ((float)variance - a->running_variance[c])",
-        "test_batch_norm",
+        "test_compiled_layers",
         "values",
     ),
     Mutant(
         "averaged weights take BatchNorm's statistics of this step, not of the one before",
-        "mslab/training/batch_norm.py",
+        "mslab/training/compiled_layers.py",
         '        self.add_prim_attr("side_effect_mem", True)\n',
         "",
-        "test_batch_norm",
+        "test_compiled_layers",
         "moment",
     ),
     Mutant(
@@ -785,7 +785,7 @@ MUTANTS = [
         "mslab/runtime/operators.c",
         "    while (atomic_load(&busy)) sched_yield();\n",
         "",
-        "test_batch_norm",
+        "test_compiled_layers",
         "threads",
     ),
     Mutant(
@@ -801,7 +801,7 @@ MUTANTS = [
         "mslab/runtime/compiling.py",
         "if intact(file) and loads(file):",
         "if file.exists() and loads(file):",
-        "test_batch_norm",
+        "test_compiled_layers",
         "damaged",
     ),
     Mutant(

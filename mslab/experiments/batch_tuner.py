@@ -113,7 +113,7 @@ def work(settings: Settings) -> list[float]:
     task = None if config.task == tasks.CLASSIFY else task_for(config)
     network = build.new_network(config) if task is None else task_network(task, config)
     build.apply_cpu_layout(network, config, config.device)
-    build.compile_batch_norms(network, config, config.device)
+    build.compile_layers(network, config, config.device)
     freezing.apply(network, freezing.frozen([p.name for p in network.get_parameters()], config))
     rng, size = np.random.default_rng(0), augment.sizes(config)[0]
     images = ms.Tensor(rng.normal(size=(config.batch_size, 3, size, size)).astype(np.float32))

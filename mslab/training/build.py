@@ -31,7 +31,7 @@ from mslab.runtime.workers import Group
 from mslab.tasks import layout
 from mslab.tasks.network import network_of
 from mslab.tasks.registry import class_of, task_of
-from mslab.training import batch_norm, features, finetuning, freezing, learning_rates, losses, zh
+from mslab.training import compiled_layers, features, finetuning, freezing, learning_rates, losses, zh
 from mslab.training.callbacks import Callback
 from mslab.training.examining import Examiner, Feed, OfClasses, OfTask
 from mslab.training.monitor import Monitor
@@ -105,7 +105,7 @@ def build_network(
     apply_cpu_layout(network, settings, run.device)
     if settings.sync_bn and group.size > 1:
         workers.synchronise(network, group)
-    library = compile_batch_norms(network, settings, run.device)
+    library = compile_layers(network, settings, run.device)
     if library.problem and group.rank == 0 and not run.epochs_done:
         log.info(f"note: training takes some 10 % longer with MindSpore's BatchNorm: {library.problem}; {library.fix}")
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
@@ -127,11 +127,11 @@ def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
     cpu_layout.stack_small_maps(network.backbone, batch, {crop, eval_crop}, cores(), most)
 
 
-def compile_batch_norms(network: nn.Cell, settings: Settings, device: str) -> CompiledFile:
+def compile_layers(network: nn.Cell, settings: Settings, device: str) -> CompiledFile:
     """On a CPU, replace BatchNorm by the compiled one, if there is a compiler."""
     if device != "cpu" or settings.mode != "graph":
         return CompiledFile(None)
-    return batch_norm.replace_batch_norms(network)
+    return compiled_layers.replace_layers(network)
 
 
 def new_network(settings: Settings, labels: LabelFeed | None = None) -> nn.Cell:

@@ -18,7 +18,7 @@ from mindspore import nn
 from trainings import compiled
 
 from mslab.runtime import compiling, devices
-from mslab.training import batch_norm, freezing
+from mslab.training import compiled_layers, freezing
 
 REAL = shutil.which("cc")
 GOOD = f'PATH={os.environ["PATH"]} exec {REAL} "$@"'  # a line of sh
@@ -75,7 +75,7 @@ def test_values_gradients_and_statistics_are_right(start, shape):
     x, dy = rng.normal(3, 2, shape).astype(np.float32), rng.normal(size=shape).astype(np.float32)
     plain = norm_of(shape[1], rng, eps=1e-3, momentum=0.7)
     expected = expected_of(x, dy, plain)
-    compiled = batch_norm.CompiledBatchNorm(plain, compiling.library().file)
+    compiled = compiled_layers.CompiledBatchNorm(plain, compiling.library().file)
     y = compiled.set_train()(ms.Tensor(x)).asnumpy()
     running = [plain.moving_mean.asnumpy().copy(), plain.moving_variance.asnumpy().copy()]  # before the next call
     weights = ms.ParameterTuple([plain.gamma, plain.beta])
@@ -88,7 +88,7 @@ def test_values_gradients_and_statistics_are_right(start, shape):
 
 def call_apart(file, *words):
     """A hash of the results of a process that calls the library's own functions."""
-    job = [sys.executable, PROJECT / "tests" / "support" / "batch_norm_calls.py", file, *words]
+    job = [sys.executable, PROJECT / "tests" / "support" / "compiled_calls.py", file, *words]
     done = subprocess.run(job, capture_output=True, text=True, timeout=120)
     assert not done.returncode, done.stderr
     return done.stdout
@@ -121,7 +121,7 @@ def test_not_a_number_stays_in_its_channel(start):
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
     x[1, 1, 2, 2] = np.nan
     norm = nn.BatchNorm2d(3)
-    y = batch_norm.CompiledBatchNorm(norm, compiling.library().file).set_train()(ms.Tensor(x)).asnumpy()
+    y = compiled_layers.CompiledBatchNorm(norm, compiling.library().file).set_train()(ms.Tensor(x)).asnumpy()
     assert np.isnan(y).any((0, 2, 3)).tolist() == [False, True, False] and np.isnan(y[:, 1]).all()
     assert np.isnan(norm.moving_mean.asnumpy()).tolist() == [False, True, False]
 
@@ -142,7 +142,7 @@ class Reading(nn.Cell):
 
 @with_compiler
 def test_operators_before_and_after_it_read_the_statistics_of_their_moment(start):
-    norm = batch_norm.CompiledBatchNorm(nn.BatchNorm2d(3), compiling.library().file)
+    norm = compiled_layers.CompiledBatchNorm(nn.BatchNorm2d(3), compiling.library().file)
     before, after, _ = Reading(norm).set_train()(ms.Tensor(np.ones((2, 3, 4, 4)), ms.float32))
     assert before.asnumpy().tolist() == [0, 0, 0] and np.allclose(after.asnumpy(), 0.1)
 
@@ -163,7 +163,7 @@ def test_names_evaluation_and_frozen_layers_are_as_before(start):
     names = [parameter.name for parameter in network.get_parameters()]
     x = ms.Tensor(np.random.default_rng(0).normal(2, 3, (4, 3, 8, 8)), ms.float32)
     before = network.set_train(False)(x).asnumpy()
-    assert batch_norm.replace_batch_norms(network).file
+    assert compiled_layers.replace_layers(network).file
     assert [parameter.name for parameter in network.get_parameters()] == names
     assert np.array_equal(network.set_train(False)(x).asnumpy(), before)
     kinds = [type(cell).__name__ for cell in (network.backbone[1], network.head[0], network.head[1])]

@@ -1,6 +1,6 @@
 """Call the compiled BatchNorm in a process of its own: the first call sets the number of threads.
 
-python batch_norm_calls.py THREADS [fork]    prints a hash of all results
+python compiled_calls.py THREADS [fork]    prints a hash of all results
 """
 
 import ctypes

@@ -73,7 +73,7 @@ class CompiledBatchNorm(nn.Cell):
         return self.training_mode(x, norm.gamma, norm.beta, *statistics, self.settings)[0]
 
 
-def replace_batch_norms(network: nn.Cell) -> CompiledFile:
+def replace_layers(network: nn.Cell) -> CompiledFile:
     """Replace every nn.BatchNorm2d by a CompiledBatchNorm with the same parameters, if there is a library."""
     library = compiling.library()
     if library.file is not None:
