@@ -147,9 +147,15 @@ class PaddedPool(nn.Cell):
 
 def replace_pool(backbone: nn.Cell) -> None:
     """Replace the pool after the stem by PaddedPool, if it is MindSpore's with the same windows."""
-    same = nn.MaxPool2d(3, 2, pad_mode="pad", padding=1)
-    if isinstance(backbone.pool, nn.MaxPool2d) and backbone.pool.max_pool.attrs == same.max_pool.attrs:
+    if is_pool(backbone.pool, nn.MaxPool2d(3, 2, pad_mode="pad", padding=1)):
         backbone.pool = PaddedPool()
+
+
+def is_pool(cell: nn.Cell | None, pool: nn.MaxPool2d) -> bool:
+    """Whether the cell is a pool of MindSpore with the same windows, padding and outputs."""
+    if type(cell) is not nn.MaxPool2d or cell.max_pool.attrs != pool.max_pool.attrs:
+        return False
+    return cell.return_indices == pool.return_indices
 
 
 ONE = ((1, 1), (1, 1))  # kernel and stride of a convolution that takes each pixel by itself

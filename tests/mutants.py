@@ -789,6 +789,14 @@ MUTANTS = [
         "threads",
     ),
     Mutant(
+        "the compiled pool's gradient goes to the first of equal pixels, as MindSpore's does",
+        "mslab/runtime/operators.c",
+        "best = x[best] >= x[at] ||",
+        "best = x[best] > x[at] ||",
+        "test_compiled_layers",
+        "pools_bits",
+    ),
+    Mutant(
         "momentum and Adam in one pass have the bits of MindSpore's operators",
         "mslab/runtime/operators.c",
         "        m[i] = m[i] * momentum + (g[i] + w[i] * decay);\n",

@@ -1,5 +1,5 @@
-/* Operators of a training step on a CPU, float32: BatchNorm (Ioffe & Szegedy 2015), momentum, Adam (Kingma & Ba 2015).
-   compiling.py compiles this file, training/compiled_layers.py and training/optimizers.py call it.
+/* Operators of a training step on a CPU, float32: BatchNorm (Ioffe & Szegedy 2015), a max-pool, momentum, Adam (Kingma &
+   Ba 2015). compiling.py compiles this file, training/compiled_layers.py and training/optimizers.py call it.
 
    The order in which a channel's numbers of BatchNorm are added up is the same on every CPU and for any number of threads: within an
    image 16 sums side by side, which vectors of any width can hold, then in double precision. */
@@ -133,6 +133,58 @@ FOR_EACH_CPU static void backward(const Call *a, int64_t from, int64_t to) {
         }
 }
 
+/* --- max-pool 3x3 of stride 2 with padding: the channels of all images, one by one --- */
+
+typedef struct Pool {
+    Call call;
+    int64_t rows, columns, out_rows, out_columns, top, left; /* rows and columns of padding before the first pixel */
+} Pool;
+
+/* The larger one, the first of equal ones; what is not a number stays. */
+INLINE float larger(float a, float b) { return a >= b || a != a ? a : b; }
+
+FOR_EACH_CPU static void pool(const Call *call, int64_t from, int64_t to) {
+    const Pool *p = (const Pool *)call;
+    const int64_t columns = p->columns, width = 2 * p->out_columns + 1; /* of a row with its padding */
+    float most[width]; /* of the rows of a window, column by column */
+    for (int64_t i = 0; i < width; i++) most[i] = -INFINITY;
+    for (int64_t c = from; c < to; c++)
+        for (int64_t i = 0; i < p->out_rows; i++) {
+            const int64_t start = 2 * i - p->top, first = start < 0 ? 0 : start;
+            const int64_t end = start + 3 < p->rows ? start + 3 : p->rows;
+            const float *x = call->x + (c * p->rows + first) * columns;
+            float *middle = most + p->left, *y = call->y + (c * p->out_rows + i) * p->out_columns;
+            for (int64_t j = 0; j < columns; j++) middle[j] = x[j];
+            for (int64_t row = first + 1; row < end; row++) {
+                x += columns;
+                for (int64_t j = 0; j < columns; j++) middle[j] = larger(middle[j], x[j]);
+            }
+            for (int64_t j = 0; j < p->out_columns; j++)
+                y[j] = larger(larger(most[2 * j], most[2 * j + 1]), most[2 * j + 2]);
+        }
+}
+
+/* The gradient of each window goes to the first of its largest pixels. */
+FOR_EACH_CPU static void pool_backward(const Call *call, int64_t from, int64_t to) {
+    const Pool *p = (const Pool *)call;
+    const int64_t columns = p->columns;
+    for (int64_t c = from; c < to; c++) {
+        const float *x = call->x + c * p->rows * columns, *dy = call->dy + c * p->out_rows * p->out_columns;
+        float *dx = call->dx + c * p->rows * columns;
+        for (int64_t i = 0; i < p->rows * columns; i++) dx[i] = 0;
+        for (int64_t i = 0; i < p->out_rows; i++)
+            for (int64_t j = 0; j < p->out_columns; j++) {
+                const int64_t top = 2 * i - p->top, left = 2 * j - p->left;
+                const int64_t first = left < 0 ? 0 : left, end = left + 3 < columns ? left + 3 : columns;
+                int64_t best = (top < 0 ? 0 : top) * columns + first;
+                for (int64_t row = top < 0 ? 0 : top; row < top + 3 && row < p->rows; row++)
+                    for (int64_t at = row * columns + first; at < row * columns + end; at++)
+                        best = x[best] >= x[at] || x[best] != x[best] ? best : at;
+                dx[best] += dy[i * p->out_columns + j];
+            }
+    }
+}
+
 /* --- optimizers: weight decay and the update in one pass over the weights, rounded as MindSpore's operators do --- */
 
 typedef struct Update {
@@ -234,6 +286,28 @@ int batch_norm_gradient(int count, void **at, int *ndims, int64_t **shapes, cons
     a.x = at[0], a.dy = at[1], a.gamma = at[2], a.mean = at[3], a.deviation = at[4];
     a.dx = at[6], a.dgamma = at[7], a.dbeta = at[8];
     return run(&a, settings[2]);
+}
+
+static Pool pool_of(const int64_t *large, const int64_t *small, const float *symmetric) {
+    Pool p = {.rows = large[2], .columns = large[3], .out_rows = small[2], .out_columns = small[3]};
+    p.call.images = 1, p.call.channels = large[0] * large[1], p.call.pixels = large[2] * large[3];
+    p.top = *symmetric ? 1 : (2 * p.out_rows + 1 - p.rows) / 2; /* otherwise as little as fits, more of it at the end */
+    p.left = *symmetric ? 1 : (2 * p.out_columns + 1 - p.columns) / 2;
+    return p;
+}
+
+int max_pool(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
+    const float *settings = at[1]; /* symmetric, threads */
+    Pool p = pool_of(shapes[0], shapes[2], settings);
+    p.call.work = pool, p.call.x = at[0], p.call.y = at[2];
+    return run(&p.call, settings[1]);
+}
+
+int max_pool_gradient(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
+    const float *settings = at[2];
+    Pool p = pool_of(shapes[0], shapes[1], settings);
+    p.call.work = pool_backward, p.call.x = at[0], p.call.dy = at[1], p.call.dx = at[3];
+    return run(&p.call, settings[1]);
 }
 
 static int update(Update *u, int64_t weights, int threads) {

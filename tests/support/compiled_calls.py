@@ -1,6 +1,6 @@
-"""Call the compiled BatchNorm in a process of its own: the first call sets the number of threads.
+"""Call the compiled layers in a process of its own: the first call sets the number of threads.
 
-python compiled_calls.py THREADS [fork]    prints a hash of all results
+python compiled_calls.py FILE THREADS [fork]    prints a hash of all results
 """
 
 import ctypes
@@ -12,22 +12,26 @@ import numpy as np
 
 
 def call(file: str, threads: int, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(y, mean, deviation, dx, dgamma, dbeta, running mean, running variance)."""
+    """Of BatchNorm (y, mean, deviation, dx, dgamma, dbeta, running mean, running variance), of a max-pool (y, dx)."""
     library = ctypes.CDLL(file)
     c = x.shape[1]
     gamma, settings = np.linspace(0.5, 2, c, dtype=np.float32), np.array([1e-5, 0.1, threads], np.float32)
     beta, running = np.zeros(c, np.float32), np.ones((2, c), np.float32)
     y, dx, rest = np.empty_like(x), np.empty_like(x), np.empty((4, c), np.float32)
+    most, slope = np.empty((*x.shape[:2], (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2), np.float32), np.empty_like(x)
 
     def run(name: str, *arrays: np.ndarray) -> None:
-        shapes = [(ctypes.c_int64 * 4)(*x.shape)]
+        shapes = [(ctypes.c_int64 * array.ndim)(*array.shape) for array in arrays]
         pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
-        first = (ctypes.c_void_p * 1)(ctypes.addressof(shapes[0]))
-        assert not getattr(library, name)(len(arrays), pointers, None, first)
+        all_shapes = (ctypes.c_void_p * len(arrays))(*map(ctypes.addressof, shapes))
+        assert not getattr(library, name)(len(arrays), pointers, None, all_shapes)
 
     run("batch_norm", x, gamma, beta, *running, settings, y, *rest[:2])
     run("batch_norm_gradient", x, dy, gamma, *rest[:2], settings, dx, *rest[2:])
-    return y, *rest, dx, *running
+    padding = np.array([1, threads], np.float32)
+    run("max_pool", x, padding, most)
+    run("max_pool_gradient", x, np.ascontiguousarray(dy[:, :, : most.shape[2], : most.shape[3]]), padding, slope)
+    return y, *rest, dx, *running, most, slope
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""The compiled BatchNorm: MindSpore's values, gradients and statistics; and training where it cannot be compiled."""
+"""The compiled layers: MindSpore's values, gradients and statistics; and training where they cannot be compiled."""
 
+import itertools
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ from helpers import PROJECT, log, manifest, newest, process
 from mindspore import nn
 from trainings import compiled
 
+from mslab import cpu_layout
 from mslab.runtime import compiling, devices
 from mslab.training import compiled_layers, freezing
 
@@ -175,7 +177,50 @@ def test_names_evaluation_and_frozen_layers_are_as_before(start):
     assert moved == {"backbone.1.moving_mean": False, "head.0.moving_mean": True, "head.1.moving_mean": False}
 
 
-# --- where it cannot be compiled ---
+# --- the max-pool ---
+
+POOLED = [*itertools.product((1, 2, 3, 7, 12), repeat=2), (64, 33)]
+PADDINGS = {"symmetric": cpu_layout.PaddedPool, "same": lambda: nn.MaxPool2d(3, 2, "same")}
+
+
+def pooled(pool, x, dy=None):
+    """A pool's outputs, and with dy its gradients."""
+    x = ms.Tensor(x, ms.float32)
+    return (pool(x) if dy is None else ms.grad(Inner(pool))(x, ms.Tensor(dy, ms.float32))).asnumpy()
+
+
+@with_compiler
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_the_pools_bits_are_those_of_mindspore(start, padding):
+    plain = PADDINGS[padding]()
+    compiled = compiled_layers.CompiledMaxPool(plain, compiling.library().file)
+    rng = np.random.default_rng(0)
+    for height, width in POOLED:
+        x = rng.integers(-9, 0, (2, 3, height, width))  # many are equal, and a border of zeros would be larger
+        dy = rng.normal(size=(2, 3, (height + 1) // 2, (width + 1) // 2))
+        assert np.array_equal(pooled(compiled, x), pooled(plain, x)), (height, width)
+        assert np.array_equal(pooled(compiled, x, dy), pooled(plain, x, dy)), (height, width)
+
+
+@with_compiler
+def test_not_a_number_stays_in_the_pools_windows(start):
+    x = np.zeros((1, 1, 6, 6), np.float32)
+    x[0, 0, 2, 2], x[0, 0, 2, 4] = np.nan, 5
+    compiled = compiled_layers.CompiledMaxPool(cpu_layout.PaddedPool(), compiling.library().file)
+    assert np.isnan(pooled(compiled, x)[0, 0]).tolist() == [[False] * 3, [False, True, False], [False] * 3]
+    assert pooled(compiled, x)[0, 0, 1].tolist()[2] == 5
+
+
+@with_compiler
+def test_only_the_pools_with_these_windows_are_compiled():
+    kept = [nn.MaxPool2d(2, 2), nn.MaxPool2d(3, 2), nn.MaxPool2d(3, 2, "pad", 1), nn.MaxPool2d(3, 2, "pad", 1, 2)]
+    for pool in [*kept, *(make() for make in PADDINGS.values())]:
+        network = nn.SequentialCell(pool)
+        compiled_layers.replace_layers(network)
+        assert (network[0] is pool) == (pool in kept)
+
+
+# --- where they cannot be compiled ---
 
 
 @pytest.fixture
