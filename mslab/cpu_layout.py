@@ -153,9 +153,9 @@ def replace_pool(backbone: nn.Cell) -> None:
 
 def is_pool(cell: nn.Cell | None, pool: nn.MaxPool2d) -> bool:
     """Whether the cell is a pool of MindSpore with the same windows, padding and outputs."""
-    if type(cell) is not nn.MaxPool2d or cell.max_pool.attrs != pool.max_pool.attrs:
+    if cell is None or type(cell) is not nn.MaxPool2d:
         return False
-    return cell.return_indices == pool.return_indices
+    return (cell.max_pool.attrs, cell.return_indices) == (pool.max_pool.attrs, pool.return_indices)
 
 
 ONE = ((1, 1), (1, 1))  # kernel and stride of a convolution that takes each pixel by itself

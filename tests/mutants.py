@@ -797,6 +797,14 @@ MUTANTS = [
         "pools_bits",
     ),
     Mutant(
+        "a compiled 1x1 convolution transposes all of its weights",
+        "mslab/runtime/operators.c",
+        "j < columns && j < (strip + 1) * SIDE",
+        "j < columns && j < (strip + 1) * SIDE - 1",
+        "test_compiled_layers",
+        "convolutions_values",
+    ),
+    Mutant(
         "momentum and Adam in one pass have the bits of MindSpore's operators",
         "mslab/runtime/operators.c",
         "        m[i] = m[i] * momentum + (g[i] + w[i] * decay);\n",

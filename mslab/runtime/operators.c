@@ -1,5 +1,5 @@
-/* Operators of a training step on a CPU, float32: BatchNorm (Ioffe & Szegedy 2015), a max-pool, momentum, Adam (Kingma &
-   Ba 2015). compiling.py compiles this file, training/compiled_layers.py and training/optimizers.py call it.
+/* Operators of a training step on a CPU, float32: BatchNorm (Ioffe & Szegedy 2015), a max-pool, transposed weights,
+   momentum, Adam (Kingma & Ba 2015). compiling.py compiles this file, training/compiled_layers.py and training/optimizers.py call it.
 
    The order in which a channel's numbers of BatchNorm are added up is the same on every CPU and for any number of threads: within an
    image 16 sums side by side, which vectors of any width can hold, then in double precision. */
@@ -185,6 +185,24 @@ FOR_EACH_CPU static void pool_backward(const Call *call, int64_t from, int64_t t
     }
 }
 
+/* --- a matrix the other way round, in squares that fit into a cache --- */
+
+#define SIDE 32
+
+typedef struct Turn {
+    Call call; /* its channels are the matrix's columns, in strips of SIDE */
+    int64_t rows, columns;
+} Turn;
+
+FOR_EACH_CPU static void turn_strips(const Call *call, int64_t from, int64_t to) {
+    const int64_t rows = ((const Turn *)call)->rows, columns = ((const Turn *)call)->columns;
+    for (int64_t strip = from; strip < to; strip++)
+        for (int64_t row = 0; row < rows; row += SIDE)
+            for (int64_t j = strip * SIDE; j < columns && j < (strip + 1) * SIDE; j++)
+                for (int64_t i = row; i < rows && i < row + SIDE; i++)
+                    call->y[j * rows + i] = call->x[i * columns + j];
+}
+
 /* --- optimizers: weight decay and the update in one pass over the weights, rounded as MindSpore's operators do --- */
 
 typedef struct Update {
@@ -308,6 +326,14 @@ int max_pool_gradient(int count, void **at, int *ndims, int64_t **shapes, const 
     Pool p = pool_of(shapes[0], shapes[1], settings);
     p.call.work = pool_backward, p.call.x = at[0], p.call.dy = at[1], p.call.dx = at[3];
     return run(&p.call, settings[1]);
+}
+
+int transpose(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
+    const float *threads = at[1];
+    Turn t = {.rows = shapes[0][0], .columns = shapes[0][1]};
+    t.call.work = turn_strips, t.call.x = at[0], t.call.y = at[2];
+    t.call.images = 1, t.call.channels = (t.columns + SIDE - 1) / SIDE, t.call.pixels = SIDE * t.rows;
+    return run(&t.call, *threads);
 }
 
 static int update(Update *u, int64_t weights, int threads) {

@@ -12,7 +12,8 @@ import numpy as np
 
 
 def call(file: str, threads: int, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Of BatchNorm (y, mean, deviation, dx, dgamma, dbeta, running mean, running variance), of a max-pool (y, dx)."""
+    """Of BatchNorm (y, mean, deviation, dx, dgamma, dbeta, running mean, running variance), of a max-pool (y, dx),
+    and x as a matrix, transposed."""
     library = ctypes.CDLL(file)
     c = x.shape[1]
     gamma, settings = np.linspace(0.5, 2, c, dtype=np.float32), np.array([1e-5, 0.1, threads], np.float32)
@@ -31,7 +32,11 @@ def call(file: str, threads: int, x: np.ndarray, dy: np.ndarray) -> tuple[np.nda
     padding = np.array([1, threads], np.float32)
     run("max_pool", x, padding, most)
     run("max_pool_gradient", x, np.ascontiguousarray(dy[:, :, : most.shape[2], : most.shape[3]]), padding, slope)
-    return y, *rest, dx, *running, most, slope
+    matrix = x.reshape(-1, x.shape[3] * x.shape[2])
+    turned = np.empty(matrix.shape[::-1], np.float32)
+    run("transpose", matrix, np.array([threads], np.float32), turned)
+    assert np.array_equal(turned, matrix.T)
+    return y, *rest, dx, *running, most, slope, turned
 
 
 if __name__ == "__main__":

@@ -220,6 +220,47 @@ def test_only_the_pools_with_these_windows_are_compiled():
         assert (network[0] is pool) == (pool in kept)
 
 
+# --- 1x1 convolutions ---
+
+POINTWISE = [(2, 1024, 33, 4, 6), (1, 2048, 70, 1, 1), (3, 3072, 5, 2, 9)]  # images, channels, outputs, height, width
+
+
+@with_compiler
+@pytest.mark.parametrize("sizes", POINTWISE, ids=str)
+def test_the_convolutions_values_and_gradients_are_those_of_mindspore(start, sizes):
+    images, channels, outputs, height, width = sizes
+    rng = np.random.default_rng(0)
+    x = ms.Tensor(rng.normal(size=(images, channels, height, width)), ms.float32)
+    dy = ms.Tensor(rng.normal(size=(images, outputs, height, width)), ms.float32)
+    plain = nn.Conv2d(channels, outputs, 1, weight_init=ms.common.initializer.Normal(1))
+    compiled = compiled_layers.CompiledPointwise(plain, compiling.library().file)
+    results = []
+    for layer in (plain, compiled):
+        dx, (dw,) = ms.grad(Inner(layer), 0, layer.trainable_params())(x, dy)
+        results.append([array.asnumpy() for array in (layer(x), dx, dw)])
+    for ours, right in zip(results[1], results[0], strict=True):
+        assert np.abs(right).max() > 3
+        np.testing.assert_allclose(ours, right, rtol=1e-5, atol=1e-3)
+
+
+@with_compiler
+def test_only_convolutions_of_these_sizes_are_compiled():
+    kept = [
+        nn.Conv2d(1023, 8, 1),
+        nn.Conv2d(1024, 8, 3),
+        nn.Conv2d(1024, 8, 1, 2),
+        nn.Conv2d(1024, 8, 1, has_bias=True),
+        nn.Conv2d(1024, 8, 1, group=2),
+        nn.Conv2d(1024, 8, 1, pad_mode="pad", padding=1),
+        nn.Conv2d(1024, 8, 1, dtype=ms.float16),
+    ]
+    network = nn.SequentialCell(*kept, nn.Conv2d(1024, 8, 1))
+    names = [parameter.name for parameter in network.get_parameters()]
+    compiled_layers.replace_layers(network)
+    assert list(network)[:-1] == kept and type(network[-1]) is compiled_layers.CompiledPointwise
+    assert [parameter.name for parameter in network.get_parameters()] == names
+
+
 # --- where they cannot be compiled ---
 
 
