@@ -797,6 +797,22 @@ MUTANTS = [
         "pools_bits",
     ),
     Mutant(
+        "a block whose construct somebody changed is not replaced by what model.py computes",
+        "mslab/training/compiled_layers.py",
+        " and computed_by(cell) == text",
+        "",
+        "test_compiled_layers",
+        "somebody_changed",
+    ),
+    Mutant(
+        "a compiled block's shortcut has its gradient after ReLU",
+        "mslab/runtime/operators.c",
+        "passed[i] = y[i] > 0 ? dy[i] : 0;",
+        "passed[i] = dy[i];",
+        "test_compiled_layers",
+        "bits_of_its_parts",
+    ),
+    Mutant(
         "a compiled 1x1 convolution transposes all of its weights",
         "mslab/runtime/operators.c",
         "j < columns && j < (strip + 1) * SIDE",

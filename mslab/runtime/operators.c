@@ -31,9 +31,10 @@ typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
 typedef struct Call { /* a tensor's channels, and what is computed of each */
     void (*work)(const struct Call *, int64_t from, int64_t to);
     int64_t images, channels, pixels, block;
-    const float *x, *dy, *gamma, *beta;
+    const float *x, *dy, *gamma, *beta, *shortcut; /* shortcut: what is added to y, or none */
     float eps, part; /* part: of the batch in the running mean and variance */
-    float *running_mean, *running_variance, *mean, *deviation, *y, *dx, *dgamma, *dbeta;
+    int relu; /* whether y ends with ReLU */
+    float *running_mean, *running_variance, *mean, *deviation, *y, *dx, *dgamma, *dbeta, *dshortcut;
     atomic_llong next; /* the first channel that no thread has taken */
 } Call;
 
@@ -79,7 +80,8 @@ INLINE double products_of(const float *dy, const float *x, float mean, int64_t n
     return sum;
 }
 
-/* y = (x - mean) / deviation * gamma + beta. Channel by channel within an image, as they are in memory. */
+/* y = (x - mean) / deviation * gamma + beta, and the shortcut and ReLU. Channel by channel within an image, as they are in
+   memory. */
 FOR_EACH_CPU static void forward(const Call *a, int64_t from, int64_t to) {
     const double count = (double)a->images * a->pixels;
     double sums[to - from], squares[to - from];
@@ -101,13 +103,19 @@ FOR_EACH_CPU static void forward(const Call *a, int64_t from, int64_t to) {
         for (int64_t c = from; c < to; c++) {
             const int64_t at = (n * a->channels + c) * a->pixels;
             const float *x = a->x + at, mean = a->mean[c], scale = a->gamma[c] / a->deviation[c], beta = a->beta[c];
+            const float *shortcut = a->shortcut ? a->shortcut + at : NULL;
             float *y = a->y + at;
-            for (int64_t i = 0; i < a->pixels; i++) y[i] = (x[i] - mean) * scale + beta;
+            for (int64_t i = 0; i < a->pixels; i++) {
+                float z = (x[i] - mean) * scale + beta;
+                if (shortcut) z += shortcut[i];
+                y[i] = a->relu && z < 0 ? 0 : z;
+            }
         }
 }
 
 /* dbeta = sum of dy; dgamma = sum of dy (x - mean) / deviation;
-   dx = gamma / deviation (dy - mean of dy - (x - mean) / deviation * dgamma / count). */
+   dx = gamma / deviation (dy - mean of dy - (x - mean) / deviation * dgamma / count).
+   With ReLU dy is 0 where y is; that is the shortcut's gradient, too. */
 FOR_EACH_CPU static void backward(const Call *a, int64_t from, int64_t to) {
     const double count = (double)a->images * a->pixels;
     double sums[to - from], products[to - from];
@@ -115,8 +123,15 @@ FOR_EACH_CPU static void backward(const Call *a, int64_t from, int64_t to) {
     for (int64_t n = 0; n < a->images; n++)
         for (int64_t c = from; c < to; c++) {
             const int64_t at = (n * a->channels + c) * a->pixels;
-            sums[c - from] += sum_of(a->dy + at, a->pixels);
-            products[c - from] += products_of(a->dy + at, a->x + at, a->mean[c], a->pixels);
+            const float *dy = a->dy + at;
+            if (a->relu) {
+                const float *y = a->y + at;
+                float *passed = a->dshortcut + at;
+                for (int64_t i = 0; i < a->pixels; i++) passed[i] = y[i] > 0 ? dy[i] : 0;
+                dy = passed;
+            }
+            sums[c - from] += sum_of(dy, a->pixels);
+            products[c - from] += products_of(dy, a->x + at, a->mean[c], a->pixels);
         }
     for (int64_t c = from; c < to; c++) {
         a->dbeta[c] = sums[c - from];
@@ -125,8 +140,8 @@ FOR_EACH_CPU static void backward(const Call *a, int64_t from, int64_t to) {
     for (int64_t n = 0; n < a->images; n++)
         for (int64_t c = from; c < to; c++) {
             const int64_t at = (n * a->channels + c) * a->pixels;
-            const float *x = a->x + at, *dy = a->dy + at, mean = a->mean[c], deviation = a->deviation[c];
-            const float scale = a->gamma[c] / deviation;
+            const float *x = a->x + at, *dy = (a->relu ? a->dshortcut : a->dy) + at;
+            const float mean = a->mean[c], deviation = a->deviation[c], scale = a->gamma[c] / deviation;
             const float of_dy = a->dbeta[c] / count, of_x = a->dgamma[c] / count / deviation;
             float *dx = a->dx + at;
             for (int64_t i = 0; i < a->pixels; i++) dx[i] = (dy[i] - of_dy - (x[i] - mean) * of_x) * scale;
@@ -289,22 +304,32 @@ static int run(Call *a, int threads) {
 
 /* --- MindSpore calls these: pointers, numbers of dimensions and shapes of inputs, then of outputs --- */
 
+/* inputs x, gamma, beta, running mean and variance, settings, and, if it is added, the shortcut; outputs y, mean, deviation */
 int batch_norm(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
-    const float *settings = at[5]; /* eps, part, threads */
+    const float *settings = at[5]; /* eps, part, threads, relu */
+    void **out = at + count - 3;
     Call a = {.work = forward, .images = shapes[0][0], .channels = shapes[0][1], .pixels = shapes[0][2] * shapes[0][3]};
     a.x = at[0], a.gamma = at[1], a.beta = at[2], a.running_mean = at[3], a.running_variance = at[4];
-    a.eps = settings[0], a.part = settings[1];
-    a.y = at[6], a.mean = at[7], a.deviation = at[8];
+    a.eps = settings[0], a.part = settings[1], a.relu = settings[3];
+    a.shortcut = count > 9 ? at[6] : NULL;
+    a.y = out[0], a.mean = out[1], a.deviation = out[2];
     return run(&a, settings[2]);
 }
 
+/* inputs x, dy, gamma, mean, deviation, settings, y; outputs dx, dgamma, dbeta, and the shortcut's gradient */
 int batch_norm_gradient(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
     const float *settings = at[5];
     Call a = {.work = backward, .images = shapes[0][0], .channels = shapes[0][1], .pixels = shapes[0][2] * shapes[0][3]};
-    a.x = at[0], a.dy = at[1], a.gamma = at[2], a.mean = at[3], a.deviation = at[4];
-    a.dx = at[6], a.dgamma = at[7], a.dbeta = at[8];
+    a.x = at[0], a.dy = at[1], a.gamma = at[2], a.mean = at[3], a.deviation = at[4], a.y = at[6], a.relu = settings[3];
+    a.dx = at[7], a.dgamma = at[8], a.dbeta = at[9];
+    a.dshortcut = count > 10 ? at[10] : at[7]; /* dx is written later */
     return run(&a, settings[2]);
 }
+
+/* MindSpore takes operators of one name for the same one, whatever their inputs */
+int batch_norm_add(int, void **, int *, int64_t **, const char **, void *, void *) __attribute__((alias("batch_norm")));
+int batch_norm_add_gradient(int, void **, int *, int64_t **, const char **, void *, void *)
+    __attribute__((alias("batch_norm_gradient")));
 
 static Pool pool_of(const int64_t *large, const int64_t *small, const float *symmetric) {
     Pool p = {.rows = large[2], .columns = large[3], .out_rows = small[2], .out_columns = small[3]};

@@ -16,63 +16,169 @@ from mindspore.ops import signature
 from mindspore.ops.operations import _grad_ops
 
 from mslab.check import cores
-from mslab.cpu_layout import PaddedPool, is_pool, replace_cells
+from mslab.cpu_layout import PaddedPool, is_pool, preserve_names, replace_cells
 from mslab.runtime import compiling
 from mslab.runtime.compiling import CompiledFile
+
+SIGNATURE = (
+    *map(signature.make_sig, ("x", "gamma", "beta")),
+    signature.make_sig("running_mean", signature.sig_rw.RW_WRITE),
+    signature.make_sig("running_variance", signature.sig_rw.RW_WRITE),
+    signature.make_sig("settings"),
+)
 
 
 class TrainingBatchNorm(ops.Custom):
     """(x, gamma, beta, running mean, running variance, settings) -> (y, mean, deviation), (N, C, H, W) and (C,).
 
     It updates the running mean and variance in place. MindSpore is told so, as with its own BatchNorm: other operators
-    of a graph read them (EMA), before or after. `settings`: eps, part of the batch in them, threads.
+    of a graph read them (EMA), before or after. `settings`: eps, part of the batch in them, threads, 1 for ReLU on y.
     """
 
-    __mindspore_signature__ = (
-        *map(signature.make_sig, ("x", "gamma", "beta")),
-        signature.make_sig("running_mean", signature.sig_rw.RW_WRITE),
-        signature.make_sig("running_variance", signature.sig_rw.RW_WRITE),
-        signature.make_sig("settings"),
-    )
+    __mindspore_signature__, FUNCTION = SIGNATURE, "batch_norm"
 
     def __init__(self, library: Path) -> None:
         def like(x: Any, gamma: Any, *others: Any) -> tuple[Any, Any, Any]:
             return x, gamma, gamma  # shapes, or types
 
-        super().__init__(f"{library}:batch_norm", like, like, "aot", bprop=gradient_by(library))
+        super().__init__(f"{library}:{self.FUNCTION}", like, like, "aot", bprop=self.gradient_by(library))
         self.add_prim_attr("side_effect_mem", True)
 
+    def gradient_by(self, library: Path) -> Callable[..., tuple[Tensor, ...]]:
+        """Its gradient, by the same library."""
 
-def gradient_by(library: Path) -> Callable[..., tuple[Tensor, ...]]:
-    """TrainingBatchNorm's gradient, by the same library."""
+        def like(x: Any, dy: Any, gamma: Any, *others: Any) -> tuple[Any, Any, Any]:
+            return x, gamma, gamma
 
-    def like(x: Any, dy: Any, gamma: Any, *others: Any) -> tuple[Any, Any, Any]:
-        return x, gamma, gamma
+        operator = ops.Custom(f"{library}:{self.FUNCTION}_gradient", like, like, "aot")
 
-    operator = ops.Custom(f"{library}:batch_norm_gradient", like, like, "aot")
+        def bprop(x, gamma, beta, running_mean, running_variance, settings, out, dout):  # type: ignore[no-untyped-def]
+            y, mean, deviation = out
+            gradients = operator(x, dout[0], gamma, mean, deviation, settings, y)
+            return *gradients, ops.zeros_like(running_mean), ops.zeros_like(running_variance), ops.zeros_like(settings)
 
-    def bprop(x, gamma, beta, running_mean, running_variance, settings, out, dout):  # type: ignore[no-untyped-def]
-        _, mean, deviation = out
-        gradients = operator(x, dout[0], gamma, mean, deviation, settings)
-        return *gradients, ops.zeros_like(running_mean), ops.zeros_like(running_variance), ops.zeros_like(settings)
+        return bprop
 
-    return bprop
+
+class TrainingBatchNormAdded(TrainingBatchNorm):
+    """The same with one more input, a shortcut (N, C, H, W), which is added to y."""
+
+    __mindspore_signature__, FUNCTION = (*SIGNATURE, signature.make_sig("shortcut")), "batch_norm_add"
+
+    def gradient_by(self, library: Path) -> Callable[..., tuple[Tensor, ...]]:
+        def like(x: Any, dy: Any, gamma: Any, *others: Any) -> tuple[Any, Any, Any, Any]:
+            return x, gamma, gamma, x
+
+        operator = ops.Custom(f"{library}:{self.FUNCTION}_gradient", like, like, "aot")
+
+        def bprop(x, gamma, beta, running_mean, running_variance, settings, shortcut, out, dout):  # type: ignore
+            y, mean, deviation = out
+            dx, dgamma, dbeta, dshortcut = operator(x, dout[0], gamma, mean, deviation, settings, y)
+            zeros = ops.zeros_like(running_mean), ops.zeros_like(running_variance), ops.zeros_like(settings)
+            return dx, dgamma, dbeta, *zeros, dshortcut
+
+        return bprop
 
 
 class CompiledBatchNorm(nn.Cell):
     """An nn.BatchNorm2d whose training mode is that of runtime/operators.c. (N, C, H, W) -> (N, C, H, W), float32."""
 
+    RELU, OPERATOR = 0, TrainingBatchNorm
+
     def __init__(self, norm: nn.BatchNorm2d, library: Path) -> None:
         super().__init__(auto_prefix=False)
-        self.norm, self.training_mode = norm, TrainingBatchNorm(library)
-        self.settings = Tensor([norm.eps, norm.momentum, cores()], ms.float32)
+        self.norm, self.training_mode = norm, self.OPERATOR(library)
+        self.settings = Tensor([norm.eps, norm.momentum, cores(), self.RELU], ms.float32)
 
     def construct(self, x: Tensor) -> Tensor:
+        return self.train(x) if self.norm.training else self.norm(x)
+
+    def train(self, x: Tensor, *shortcut: Tensor) -> Tensor:
         norm = self.norm
-        if not norm.training:
-            return norm(x)
         statistics = norm.moving_mean, norm.moving_variance
-        return self.training_mode(x, norm.gamma, norm.beta, *statistics, self.settings)[0]
+        return self.training_mode(x, norm.gamma, norm.beta, *statistics, self.settings, *shortcut)[0]
+
+
+class NormReLU(CompiledBatchNorm):
+    """A BatchNorm, then ReLU."""
+
+    RELU = 1
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.train(x) if self.norm.training else ops.relu(self.norm(x))
+
+
+class NormAddReLU(CompiledBatchNorm):
+    """A BatchNorm, to which a shortcut is added, then ReLU. Two times (N, C, H, W) -> (N, C, H, W)."""
+
+    RELU, OPERATOR = 1, TrainingBatchNormAdded
+
+    def construct(self, x: Tensor, shortcut: Tensor) -> Tensor:  # type: ignore[override]
+        return self.train(x, shortcut) if self.norm.training else ops.relu(self.norm(x) + shortcut)
+
+
+class CompiledBlock(nn.Cell):
+    """A block of model.py whose BatchNorm, sum and ReLU are one pass over the maps. (N, C, H, W) -> (N, C', H', W')."""
+
+    def __init__(self, block: nn.Cell, library: Path) -> None:
+        super().__init__(auto_prefix=False)
+        *inner, last = (getattr(block, f"bn{number}").norm for number in range(1, depth(block) + 1))
+        layers = [(getattr(block, f"conv{i}"), NormReLU(norm, library)) for i, norm in enumerate(inner, start=1)]
+        with preserve_names(block):
+            self.layers = nn.SequentialCell([*sum(layers, ()), getattr(block, f"conv{depth(block)}")])
+        self.last, self.down_sample = NormAddReLU(last, library), block.down_sample
+
+    def construct(self, x: Tensor) -> Tensor:
+        short = x if self.down_sample is None else self.down_sample(x)
+        return self.last(self.layers(x), short)
+
+
+def depth(block: nn.Cell) -> int:
+    """The number of its convolutions, without the shortcut's."""
+    return sum(name.startswith("conv") for name in block.name_cells())
+
+
+def is_block(cell: nn.Cell) -> bool:
+    """Whether it has compiled BatchNorm and computes what a block of model.py does, however that is written."""
+    cells, count = cell.name_cells(), depth(cell)
+    norms = [part for name, part in cells.items() if name.startswith("bn")]
+    if not hasattr(cell, "down_sample") or type(cells.get("relu")) is not nn.ReLU:
+        return False
+    text = "x"
+    for number in range(1, count):
+        text = f"relu(bn{number}(conv{number}({text})))"
+    short = "x" if cell.down_sample is None else "down_sample(x)"
+    text = f"relu((bn{count}(conv{count}({text})) + {short}))"
+    return all(type(norm) is CompiledBatchNorm for norm in norms) and computed_by(cell) == text
+
+
+class Traced:
+    """Stands for a tensor: what was computed, as text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __add__(self, other: "Traced") -> "Traced":
+        return Traced(f"({self.text} + {other.text})")
+
+
+class Parts:
+    """Stands for a cell: its inner cells add their names to what they are called with, all else is the cell's own."""
+
+    def __init__(self, cell: nn.Cell) -> None:
+        self._cell = cell
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._cell, name)
+        return (lambda x: Traced(f"{name}({x.text})")) if isinstance(found, nn.Cell) else found
+
+
+def computed_by(cell: nn.Cell) -> str:
+    """What its construct computes of x, such as "relu(bn1(conv1(x)))"; "" if it takes more than its cells and sums."""
+    try:
+        return str(type(cell).construct(Parts(cell), Traced("x")).text)
+    except Exception:  # whatever operators do with what is no tensor
+        return ""
 
 
 class MaxPool(ops.Custom):
@@ -166,6 +272,7 @@ def replace_layers(network: nn.Cell) -> CompiledFile:
     library = compiling.library()
     if library.file is not None:
         replace_cells(network, plain, functools.partial(CompiledBatchNorm, library=library.file))
+        replace_cells(network, is_block, functools.partial(CompiledBlock, library=library.file))
         replace_cells(network, pools_padded, functools.partial(CompiledMaxPool, library=library.file))
         replace_cells(network, reads_pages, functools.partial(CompiledPointwise, library=library.file))
     return library

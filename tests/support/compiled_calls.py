@@ -12,13 +12,12 @@ import numpy as np
 
 
 def call(file: str, threads: int, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Of BatchNorm (y, mean, deviation, dx, dgamma, dbeta, running mean, running variance), of a max-pool (y, dx),
-    and x as a matrix, transposed."""
+    """All results of BatchNorm with a shortcut and ReLU, and of a max-pool; and x as a matrix, transposed."""
     library = ctypes.CDLL(file)
     c = x.shape[1]
-    gamma, settings = np.linspace(0.5, 2, c, dtype=np.float32), np.array([1e-5, 0.1, threads], np.float32)
+    gamma, settings = np.linspace(0.5, 2, c, dtype=np.float32), np.array([1e-5, 0.1, threads, 1], np.float32)
     beta, running = np.zeros(c, np.float32), np.ones((2, c), np.float32)
-    y, dx, rest = np.empty_like(x), np.empty_like(x), np.empty((4, c), np.float32)
+    y, dx, dshortcut, rest = *(np.empty_like(x) for _ in range(3)), np.empty((4, c), np.float32)
     most, slope = np.empty((*x.shape[:2], (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2), np.float32), np.empty_like(x)
 
     def run(name: str, *arrays: np.ndarray) -> None:
@@ -27,8 +26,8 @@ def call(file: str, threads: int, x: np.ndarray, dy: np.ndarray) -> tuple[np.nda
         all_shapes = (ctypes.c_void_p * len(arrays))(*map(ctypes.addressof, shapes))
         assert not getattr(library, name)(len(arrays), pointers, None, all_shapes)
 
-    run("batch_norm", x, gamma, beta, *running, settings, y, *rest[:2])
-    run("batch_norm_gradient", x, dy, gamma, *rest[:2], settings, dx, *rest[2:])
+    run("batch_norm_add", x, gamma, beta, *running, settings, dy, y, *rest[:2])
+    run("batch_norm_add_gradient", x, dy, gamma, *rest[:2], settings, y, dx, *rest[2:], dshortcut)
     padding = np.array([1, threads], np.float32)
     run("max_pool", x, padding, most)
     run("max_pool_gradient", x, np.ascontiguousarray(dy[:, :, : most.shape[2], : most.shape[3]]), padding, slope)
@@ -36,7 +35,7 @@ def call(file: str, threads: int, x: np.ndarray, dy: np.ndarray) -> tuple[np.nda
     turned = np.empty(matrix.shape[::-1], np.float32)
     run("transpose", matrix, np.array([threads], np.float32), turned)
     assert np.array_equal(turned, matrix.T)
-    return y, *rest, dx, *running, most, slope, turned
+    return y, *rest, dx, dshortcut, *running, most, slope, turned
 
 
 if __name__ == "__main__":

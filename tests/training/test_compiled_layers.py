@@ -15,10 +15,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 from helpers import PROJECT, log, manifest, newest, process
-from mindspore import nn
+from mindspore import nn, ops
 from trainings import compiled
 
-from mslab import cpu_layout
+from mslab import cpu_layout, model
 from mslab.runtime import compiling, devices
 from mslab.training import compiled_layers, freezing
 
@@ -175,6 +175,96 @@ def test_names_evaluation_and_frozen_layers_are_as_before(start):
     means = {name: parameter.asnumpy() for name, parameter in network.parameters_dict().items() if "mean" in name}
     moved = {name: bool(np.abs(mean).max() > 0) for name, mean in means.items()}
     assert moved == {"backbone.1.moving_mean": False, "head.0.moving_mean": True, "head.1.moving_mean": False}
+
+
+# --- blocks ---
+
+
+class Edited(model.Bottleneck):
+    def construct(self, x):
+        short = x if self.down_sample is None else self.down_sample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = ops.gelu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + short)
+
+
+class Before(model.Bottleneck):
+    """ReLU before the sum."""
+
+    def construct(self, x):
+        short = x if self.down_sample is None else self.down_sample(x)
+        x = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
+        return self.relu(self.bn3(self.conv3(x))) + short
+
+
+class Rewritten(model.Bottleneck):
+    """The same in other words."""
+
+    def construct(self, x):
+        y = x
+        for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2)):
+            y = self.relu(norm(conv(y)))
+        return self.relu(self.bn3(self.conv3(y)) + (self.down_sample(x) if self.down_sample else x))
+
+
+def compiled_blocks(network):
+    """How many blocks of the network, whose layers are compiled now, are compiled as a whole."""
+    assert compiled_layers.replace_layers(network).file
+    return sum(type(cell) is compiled_layers.CompiledBlock for _, cell in network.cells_and_names())
+
+
+def small(block="bottleneck"):
+    return model.resnet50_backbone([(2, 4, 1), (1, 8, 2)], {"block": block})
+
+
+@with_compiler
+@pytest.mark.parametrize("block", model.BLOCKS)
+def test_a_compiled_block_has_the_bits_of_its_parts(start, block, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = ms.Tensor(rng.normal(size=(4, 3, 32, 32)), ms.float32)
+    backbones = [small(block), small(block)]
+    for parameters in zip(*(backbone.get_parameters() for backbone in backbones), strict=True):
+        low = 0.5 if parameters[0].name.endswith("variance") else -1
+        value = rng.uniform(low, 1, parameters[0].shape)
+        for parameter in parameters:  # each with memory of its own
+            parameter.set_data(ms.Tensor(value, ms.float32))
+    names = [parameter.name for parameter in backbones[0].get_parameters()]
+    assert compiled_blocks(backbones[0]) == 3
+    monkeypatch.setattr(compiled_layers, "is_block", lambda cell: False)
+    assert compiled_blocks(backbones[1]) == 0
+    results = []
+    for backbone in backbones:
+        assert [parameter.name for parameter in backbone.get_parameters()] == names
+        found = [backbone.set_train()(x).asnumpy()]  # each call ends before the next one reads the statistics
+        slopes = ms.Tensor(np.random.default_rng(1).normal(size=found[0].shape), ms.float32)
+        dx, gradients = ms.grad(Inner(backbone), 0, backbone.trainable_params())(x, slopes)
+        found += [gradient.asnumpy() for gradient in (dx, *gradients)]
+        found += [parameter.asnumpy() for parameter in backbone.get_parameters() if "moving" in parameter.name]
+        results.append([*found, backbone.set_train(False)(x).asnumpy()])
+    for fused, apart in zip(*results, strict=True):
+        assert np.abs(apart).max() > 0 and np.array_equal(fused, apart)
+
+
+@with_compiler
+def test_a_block_that_somebody_changed_computes_what_they_wrote(monkeypatch):
+    for block, count in ((Edited, 0), (Before, 0), (Rewritten, 3)):
+        monkeypatch.setitem(model.BLOCKS, "bottleneck", block)
+        assert compiled_blocks(small()) == count, block
+    monkeypatch.undo()
+    backbone = small()
+    backbone.layer1[0].relu, backbone.layer1[1].bn2 = nn.ReLU6(), nn.BatchNorm2d(4, use_batch_statistics=False)
+    assert compiled_blocks(backbone) == 1
+
+
+@with_compiler
+def test_frozen_statistics_in_a_compiled_block_stay(start):
+    network = model.ResNet50(small(), model.resnet50_head(2, 32))
+    assert compiled_blocks(network) == 3
+    freezing.apply(network, frozenset(name for name in network.parameters_dict() if name.startswith("layer1")))
+    network(ms.Tensor(np.random.default_rng(0).normal(2, 3, (4, 3, 32, 32)), ms.float32))
+    means = {name: parameter.asnumpy() for name, parameter in network.parameters_dict().items() if "mean" in name}
+    moved = {name.split(".")[0] for name, mean in means.items() if np.abs(mean).max() > 0}
+    assert moved == {"bn1", "layer2"}
 
 
 # --- the max-pool ---
