@@ -74,7 +74,8 @@ def record(name: str, rows: Sequence[Result], used: Mapping[str, str]) -> Path:
         "versions": own | {"python": manifest.environment()["python"]} | dict(sorted(used.items())),
         "rows": list(rows),
     }
-    place = re.sub(r"[^a-z0-9]+", "-", f"{here['cpu']} {here['cores']} cores".lower()).strip("-")
+    unit = "".join(here["units"][-1:])  # processors of one name differ in it
+    place = re.sub(r"[^a-z0-9]+", "-", f"{here['cpu']} {unit} {here['cores']} cores".lower()).strip("-")
     FOLDER.mkdir(exist_ok=True)
     file = FOLDER / f"{name}-{place}.json"
     files.write_text(file, files.json_text(content))

@@ -40,7 +40,7 @@ def test_the_tables_of_the_page_are_those_of_the_recorded_results():
 def test_a_record_has_the_machine_the_versions_and_the_command(tmp_path, monkeypatch):
     file = recorded("train-64", [speed_row("mslab, GRAPH", "train", 64)], monkeypatch, tmp_path)
     content = json.loads(file.read_text())
-    assert file.name == "train-64-epyc-9-2-cores.json"
+    assert file.name == "train-64-epyc-9-avx-512-2-cores.json"
     assert list(content) == ["name", "date", "command", "machine", "versions", "rows"]
     assert content["command"] == "./run.sh bench train --peers peers/bin/python runs/…"
     assert content["versions"]["PyTorch"] == "2.14.1" and {"mslab", "mindspore", "python"} <= set(content["versions"])
