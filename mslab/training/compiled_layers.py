@@ -163,14 +163,18 @@ class Traced:
 
 
 class Parts:
-    """Stands for a cell: its inner cells add their names to what they are called with, all else is the cell's own."""
+    """Stands for a cell: its inner cells add their names to what they are called with. It has nothing else but None."""
 
     def __init__(self, cell: nn.Cell) -> None:
         self._cell = cell
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._cell, name)
-        return (lambda x: Traced(f"{name}({x.text})")) if isinstance(found, nn.Cell) else found
+        if found is None:
+            return None
+        if not isinstance(found, nn.Cell):  # such as `training`, which would change what is computed
+            raise AttributeError(name)
+        return lambda x: Traced(f"{name}({x.text})")
 
 
 def computed_by(cell: nn.Cell) -> str:

@@ -197,6 +197,18 @@ class Before(model.Bottleneck):
         return self.relu(self.bn3(self.conv3(x))) + short
 
 
+class Dropping(model.Bottleneck):
+    """Other values in training."""
+
+    def construct(self, x):
+        short = x if self.down_sample is None else self.down_sample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        if self.training:
+            x = ops.dropout(x)
+        return self.relu(self.bn3(self.conv3(x)) + short)
+
+
 class Rewritten(model.Bottleneck):
     """The same in other words."""
 
@@ -247,7 +259,7 @@ def test_a_compiled_block_has_the_bits_of_its_parts(start, block, monkeypatch):
 
 @with_compiler
 def test_a_block_that_somebody_changed_computes_what_they_wrote(monkeypatch):
-    for block, count in ((Edited, 0), (Before, 0), (Rewritten, 3)):
+    for block, count in ((Edited, 0), (Before, 0), (Dropping, 0), (Rewritten, 3)):
         monkeypatch.setitem(model.BLOCKS, "bottleneck", block)
         assert compiled_blocks(small()) == count, block
     monkeypatch.undo()
