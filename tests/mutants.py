@@ -867,8 +867,8 @@ MUTANTS = [
     Mutant(
         "another pool than ResNet's stays as it is",
         "mslab/cpu_layout.py",
-        " and backbone.pool.max_pool.attrs == same.max_pool.attrs",
-        "",
+        "return (cell.max_pool.attrs, cell.return_indices) == (pool.max_pool.attrs, pool.return_indices)",
+        "return True",
         "test_stacking",
     ),
     Mutant(

@@ -249,7 +249,7 @@ def test_versions_machine_and_variables_that_differ_are_listed_with_their_effect
     def change(content):
         environment = content["environment"]
         environment["packages"] |= {"mindspore": "2.7.0", "rich": "1.0", "extinct": "3"}
-        environment["cpu"] = {"model": "another CPU", "instruction_set": "avx2", "cores": 64}
+        environment["cpu"] = {"model": "another CPU", "instruction_set": "none of them", "cores": 64}
         environment["guards"]["OMP_NUM_THREADS"] = "7"
         environment["python"] = content["versions"]["python"] = "3.9.1"
         content["device"] = "gpu"
