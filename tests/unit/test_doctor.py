@@ -114,7 +114,7 @@ PROBLEMS = [  # level, name, difference from a healthy machine, text, fix
         "warning",
         "compiler",
         {"not_compiled": ("there is no C compiler (cc, gcc, clang)", compiling.INSTALL)},
-        "there is no C compiler (cc, gcc, clang): training on the CPU takes some 10 % longer",
+        "there is no C compiler (cc, gcc, clang): training on the CPU takes some 20 % longer",
         "apt install gcc",
     ),
     ("warning", "cores", {"cores": 1}, "1 usable", "taskset"),
