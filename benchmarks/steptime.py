@@ -1,8 +1,8 @@
 """The time of a training step on a CPU, by kind of operator and by size of feature map.
 
 oneDNN prints each of its calls (ONEDNN_VERBOSE); the optimizer is timed alone; "elsewhere" is the rest of the step:
-compiled BatchNorm, ReLU, additions, transposes, loss, and what MindSpore does between operators. So the rows add up to
-the step.
+compiled layers, transposes, additions of gradients, loss, and what MindSpore does between operators. So the rows add up
+to the step.
 """
 
 import re
