@@ -36,11 +36,11 @@ def replace_cells(network: nn.Cell, matches: Callable[[nn.Cell], bool], make: Ca
     """Replace every inner cell that `matches` by make(cell). `make` reuses the cell's parameters."""
     with preserve_names(network):
         for _, parent in list(network.cells_and_names()):
-            for name, cell in list(parent.name_cells().items()):
+            for place, (name, cell) in enumerate(list(parent.name_cells().items())):
                 if not matches(cell):
                     continue
                 if isinstance(parent, nn.SequentialCell):
-                    parent[int(name)] = make(cell)
+                    parent[place] = make(cell)
                 else:
                     setattr(parent, name, make(cell))
 

@@ -799,8 +799,8 @@ MUTANTS = [
     Mutant(
         "a block whose construct somebody changed is not replaced by what model.py computes",
         "mslab/training/compiled_layers.py",
-        " and computed_by(cell) == text",
-        "",
+        "    return computed_by(cell) == f",
+        "    return computed_by(cell) != f",
         "test_compiled_layers",
         "somebody_changed",
     ),

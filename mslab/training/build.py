@@ -128,7 +128,7 @@ def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
 
 
 def compile_layers(network: nn.Cell, settings: Settings, device: str) -> CompiledFile:
-    """On a CPU, replace BatchNorm by the compiled one, if there is a compiler."""
+    """On a CPU, replace layers by compiled ones, if there is a compiler."""
     if device != "cpu" or settings.mode != "graph":
         return CompiledFile(None)
     return compiled_layers.replace_layers(network)

@@ -2,7 +2,7 @@
 
 MindSpore's own BatchNorm and max-pool (oneDNN 2.2) compute number by number there, and its 1x1 convolutions read large
 weights in an order that suits no cache. With these a training step of ResNet-50 takes 0.9 of the time or less. Values
-and gradients are equal up to rounding, the pool's bits are the same.
+and gradients are equal up to rounding, the pool's bits for finite numbers are the same.
 """
 
 import functools
@@ -88,6 +88,8 @@ class CompiledBatchNorm(nn.Cell):
     def __init__(self, norm: nn.BatchNorm2d, library: Path) -> None:
         super().__init__(auto_prefix=False)
         self.norm, self.training_mode = norm, self.OPERATOR(library)
+        self.moving_mean, self.moving_variance = norm.moving_mean, norm.moving_variance  # where others look for them
+        self.gamma, self.beta = norm.gamma, norm.beta
         self.settings = Tensor([norm.eps, norm.momentum, cores(), self.RELU], ms.float32)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -139,17 +141,25 @@ def depth(block: nn.Cell) -> int:
 
 
 def is_block(cell: nn.Cell) -> bool:
-    """Whether it has compiled BatchNorm and computes what a block of model.py does, however that is written."""
-    cells, count = cell.name_cells(), depth(cell)
-    norms = [part for name, part in cells.items() if name.startswith("bn")]
-    if not hasattr(cell, "down_sample") or type(cells.get("relu")) is not nn.ReLU:
+    """Whether it has compiled BatchNorm and computes what a block of model.py does, however that is written.
+
+    It has no other cells or parameters, which would be lost.
+    """
+    cells, count = dict(cell.name_cells()), depth(cell)
+    if type(cells.pop("relu", None)) is not nn.ReLU or not hasattr(cell, "down_sample"):
+        return False
+    names = [f"{kind}{number}" for number in range(1, count + 1) for kind in ("conv", "bn")]
+    if list(cells) != [*names, *["down_sample"] * (cell.down_sample is not None)] or [
+        *cell.get_parameters(expand=False)
+    ]:
+        return False
+    if any(type(cells[name]) is not CompiledBatchNorm for name in names[1::2]):
         return False
     text = "x"
     for number in range(1, count):
         text = f"relu(bn{number}(conv{number}({text})))"
     short = "x" if cell.down_sample is None else "down_sample(x)"
-    text = f"relu((bn{count}(conv{count}({text})) + {short}))"
-    return all(type(norm) is CompiledBatchNorm for norm in norms) and computed_by(cell) == text
+    return computed_by(cell) == f"relu((bn{count}(conv{count}({text})) + {short}))"
 
 
 class Traced:
@@ -166,19 +176,26 @@ class Parts:
     """Stands for a cell: its inner cells add their names to what they are called with. It has nothing else but None."""
 
     def __init__(self, cell: nn.Cell) -> None:
-        self._cell = cell
+        vars(self)["_cell"] = cell
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._cell, name)
         if found is None:
             return None
-        if not isinstance(found, nn.Cell):  # such as `training`, which would change what is computed
-            raise AttributeError(name)
+        if not isinstance(
+            found, nn.Cell
+        ):  # such as `training`; an AttributeError would be nothing to getattr's default
+            raise TypeError(name)
         return lambda x: Traced(f"{name}({x.text})")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise TypeError(name)
 
 
 def computed_by(cell: nn.Cell) -> str:
     """What its construct computes of x, such as "relu(bn1(conv1(x)))"; "" if it takes more than its cells and sums."""
+    if "construct" in vars(cell) or hasattr(cell, "bprop"):
+        return ""
     try:
         return str(type(cell).construct(Parts(cell), Traced("x")).text)
     except Exception:  # whatever operators do with what is no tensor
@@ -208,7 +225,7 @@ class MaxPool(ops.Custom):
 
 
 class CompiledMaxPool(nn.Cell):
-    """The max-pool after the stem, by runtime/operators.c. (N, C, H, W) -> (N, C, (H + 1) // 2, (W + 1) // 2)."""
+    """A max-pool 3x3 of stride 2, by runtime/operators.c. (N, C, H, W) -> (N, C, (H + 1) // 2, (W + 1) // 2)."""
 
     def __init__(self, pool: nn.Cell, library: Path) -> None:
         super().__init__(auto_prefix=False)
@@ -258,10 +275,10 @@ class CompiledPointwise(nn.Cell):
 
     def __init__(self, conv: nn.Conv2d, library: Path) -> None:
         super().__init__(auto_prefix=False)
-        self.conv, self.product = conv, PointwiseProduct(conv.in_channels, conv.out_channels, library)
+        self.weight, self.product = conv.weight, PointwiseProduct(conv.in_channels, conv.out_channels, library)
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.product(x, self.conv.weight)
+        return self.product(x, self.weight)
 
 
 def reads_pages(cell: nn.Cell) -> bool:
@@ -272,7 +289,7 @@ def reads_pages(cell: nn.Cell) -> bool:
 
 
 def replace_layers(network: nn.Cell) -> CompiledFile:
-    """Replace BatchNorm, the pool after the stem and some convolutions by compiled ones, if there is a library."""
+    """Replace BatchNorm, blocks, pools and convolutions by compiled ones where they fit, if there is a library."""
     library = compiling.library()
     if library.file is not None:
         replace_cells(network, plain, functools.partial(CompiledBatchNorm, library=library.file))

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections import OrderedDict
 from pathlib import Path
 
 import mindspore as ms
@@ -60,7 +61,7 @@ def expected_of(x, dy, norm):
 
 
 class Inner(nn.Cell):
-    """The gradients of a BatchNorm for given gradients of its output."""
+    """A layer's gradients for given gradients of its output."""
 
     def __init__(self, norm):
         super().__init__(auto_prefix=False)
@@ -161,10 +162,12 @@ class Two(nn.Cell):
 
 @with_compiler
 def test_names_evaluation_and_frozen_layers_are_as_before(start):
-    network = Two()
+    plain, network = Two(), Two()  # a network that was called keeps its graph
+    for old, new in zip(plain.get_parameters(), network.get_parameters(), strict=True):
+        new.set_data(ms.Tensor(old.asnumpy()))
     names = [parameter.name for parameter in network.get_parameters()]
     x = ms.Tensor(np.random.default_rng(0).normal(2, 3, (4, 3, 8, 8)), ms.float32)
-    before = network.set_train(False)(x).asnumpy()
+    before = plain.set_train(False)(x).asnumpy()
     assert compiled_layers.replace_layers(network).file
     assert [parameter.name for parameter in network.get_parameters()] == names
     assert np.array_equal(network.set_train(False)(x).asnumpy(), before)
@@ -207,6 +210,61 @@ class Dropping(model.Bottleneck):
         if self.training:
             x = ops.dropout(x)
         return self.relu(self.bn3(self.conv3(x)) + short)
+
+
+class Extended(model.Bottleneck):
+    """One more layer, if there is one."""
+
+    def __init__(self, channels, width, stride, profile):
+        super().__init__(channels, width, stride, profile)
+        self.more = nn.Conv2d(4 * width, 4 * width, 1)
+
+    def construct(self, x):
+        short = x if self.down_sample is None else self.down_sample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(x)))))
+        return self.relu((self.more(x) if hasattr(self, "more") else x) + short)
+
+
+class Scaled(model.Bottleneck):
+    """With a default where an attribute is missing."""
+
+    def __init__(self, channels, width, stride, profile):
+        super().__init__(channels, width, stride, profile)
+        self.scale = 2.0
+
+    def construct(self, x):
+        short = x if self.down_sample is None else self.down_sample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(x)))))
+        return self.relu((x * self.scale if getattr(self, "scale", None) else x) + short)
+
+
+class Unused(model.Bottleneck):
+    """With a layer that a checkpoint has and nothing uses."""
+
+    def __init__(self, channels, width, stride, profile):
+        super().__init__(channels, width, stride, profile)
+        self.extra = nn.Dense(3, 3)
+
+
+class Turned(model.Bottleneck):
+    """With its parameters in another order."""
+
+    def __init__(self, channels, width, stride, profile):
+        nn.Cell.__init__(self)
+        self.down_sample = model.shortcut(channels, 4 * width, stride, profile)
+        other = model.Bottleneck(channels, width, stride, profile)
+        for name, cell in other.name_cells().items():
+            if name != "down_sample":
+                setattr(self, name, cell)
+
+
+class Stopping(model.Bottleneck):
+    """With a gradient of its own."""
+
+    def bprop(self, x, out, dout):
+        return (dout * 0,)
 
 
 class Rewritten(model.Bottleneck):
@@ -259,9 +317,12 @@ def test_a_compiled_block_has_the_bits_of_its_parts(start, block, monkeypatch):
 
 @with_compiler
 def test_a_block_that_somebody_changed_computes_what_they_wrote(monkeypatch):
-    for block, count in ((Edited, 0), (Before, 0), (Dropping, 0), (Rewritten, 3)):
+    for block in (Edited, Before, Dropping, Extended, Scaled, Unused, Turned, Stopping, Rewritten):
         monkeypatch.setitem(model.BLOCKS, "bottleneck", block)
-        assert compiled_blocks(small()) == count, block
+        backbone = small()
+        names = [parameter.name for parameter in backbone.get_parameters()]
+        assert compiled_blocks(backbone) == (3 if block is Rewritten else 1 if block is Turned else 0), block
+        assert [parameter.name for parameter in backbone.get_parameters()] == names
     monkeypatch.undo()
     backbone = small()
     backbone.layer1[0].relu, backbone.layer1[1].bn2 = nn.ReLU6(), nn.BatchNorm2d(4, use_batch_statistics=False)
@@ -361,6 +422,33 @@ def test_only_convolutions_of_these_sizes_are_compiled():
     compiled_layers.replace_layers(network)
     assert list(network)[:-1] == kept and type(network[-1]) is compiled_layers.CompiledPointwise
     assert [parameter.name for parameter in network.get_parameters()] == names
+
+
+class Centred(nn.Cell):
+    """It reads the weights of its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1024, 2, 1), nn.BatchNorm2d(2)
+
+    def construct(self, x):
+        x = self.norm(ops.conv2d(x, self.conv.weight - self.conv.weight.mean()))
+        return x - self.norm.beta + self.norm.moving_mean.reshape(1, 2, 1, 1).abs() + self.norm.gamma.mean()
+
+
+@with_compiler
+def test_a_network_finds_the_weights_of_compiled_layers(start):
+    network = Centred()
+    compiled_layers.replace_layers(network)
+    assert network.set_train()(ms.Tensor(np.ones((1, 1024, 2, 2)), ms.float32)).shape == (1, 2, 2, 2)
+
+
+def test_layers_with_names_are_replaced(start):
+    network = nn.SequentialCell(OrderedDict(norm0=nn.BatchNorm2d(3), relu0=nn.ReLU()))
+    names = [parameter.name for parameter in network.get_parameters()]
+    compiled_layers.replace_layers(network)
+    assert [parameter.name for parameter in network.get_parameters()] == names
+    assert type(network[0]) is compiled_layers.CompiledBatchNorm or not REAL
 
 
 # --- where they cannot be compiled ---
