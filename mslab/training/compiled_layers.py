@@ -96,9 +96,8 @@ class CompiledBatchNorm(nn.Cell):
         return self.train(x) if self.norm.training else self.norm(x)
 
     def train(self, x: Tensor, *shortcut: Tensor) -> Tensor:
-        norm = self.norm
-        statistics = norm.moving_mean, norm.moving_variance
-        return self.training_mode(x, norm.gamma, norm.beta, *statistics, self.settings, *shortcut)[0]
+        statistics = self.moving_mean, self.moving_variance
+        return self.training_mode(x, self.gamma, self.beta, *statistics, self.settings, *shortcut)[0]
 
 
 class NormReLU(CompiledBatchNorm):
@@ -149,9 +148,8 @@ def is_block(cell: nn.Cell) -> bool:
     if type(cells.pop("relu", None)) is not nn.ReLU or not hasattr(cell, "down_sample"):
         return False
     names = [f"{kind}{number}" for number in range(1, count + 1) for kind in ("conv", "bn")]
-    if list(cells) != [*names, *["down_sample"] * (cell.down_sample is not None)] or [
-        *cell.get_parameters(expand=False)
-    ]:
+    all_names = names if cell.down_sample is None else [*names, "down_sample"]
+    if list(cells) != all_names or list(cell.get_parameters(expand=False)):
         return False
     if any(type(cells[name]) is not CompiledBatchNorm for name in names[1::2]):
         return False
@@ -182,9 +180,7 @@ class Parts:
         found = getattr(self._cell, name)
         if found is None:
             return None
-        if not isinstance(
-            found, nn.Cell
-        ):  # such as `training`; an AttributeError would be nothing to getattr's default
+        if not isinstance(found, nn.Cell):  # such as `training`; hasattr would take an AttributeError for "no"
             raise TypeError(name)
         return lambda x: Traced(f"{name}({x.text})")
 
