@@ -172,7 +172,7 @@ def batch_norm(facts: MachineFacts) -> Iterator[Verdict]:
     """The compiled BatchNorm, for training on a CPU."""
     problem, fix = facts.not_compiled
     if problem:
-        text = f"{problem}: training on the CPU takes some 20 % longer, with MindSpore's BatchNorm"
+        text = f"{problem}: training on the CPU takes some 20 % longer, with MindSpore's operators"
         expected = "a C compiler" if fix else ""
         yield Verdict("warning" if fix and facts.device == "cpu" else "ok", "compiler", text, expected, fix)
     else:

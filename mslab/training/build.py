@@ -107,7 +107,7 @@ def build_network(
         workers.synchronise(network, group)
     library = compile_layers(network, settings, run.device)
     if library.problem and group.rank == 0 and not run.epochs_done:
-        log.info(f"note: training takes some 20 % longer with MindSpore's BatchNorm: {library.problem}; {library.fix}")
+        log.info(f"note: training takes some 20 % longer with MindSpore's operators: {library.problem}; {library.fix}")
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
         load_exactly(network.parameters_dict(), last.backbone | last.head, last.path, "network")
     elif run.manifest["parent"] and group.rank == 0:

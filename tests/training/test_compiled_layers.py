@@ -551,7 +551,7 @@ def test_training_works_without_and_says_so(squares, inside):
     environ = {"XDG_CACHE_HOME": "/dev/null/cache", "PATH": "/nowhere", "CC": ""}
     done = process("train", "run.yaml", "--no-report", env=environ)
     assert done.returncode == 0, done.stderr
-    text = "note: training takes some 20 % longer with MindSpore's BatchNorm: there is no C compiler (cc, gcc, clang); "
+    text = "note: training takes some 20 % longer with MindSpore's operators: there is no C compiler (cc, gcc, clang); "
     assert text + compiling.INSTALL in log(newest())
     assert manifest(newest())["environment"]["cpu"]["batch_norm"] == "mindspore"
 
