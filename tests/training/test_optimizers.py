@@ -25,6 +25,7 @@ from formulas import (
 )
 from helpers import STAGES, resolved
 from mindspore import nn
+from mindspore._extends.parse import parser
 
 from mslab import model
 from mslab.checkpoint import dialects, selecting
@@ -120,6 +121,21 @@ def test_one_pass_is_for_graphs_on_a_cpu_and_float32(graph):
 @pytest.mark.parametrize("name", ["momentum", "adam", "adamw", "radam", "lamb"])  # two in one pass, and mslab's own
 def test_updates_are_the_published_formula_in_a_graph_too(name, graph):
     check_formula({"optimizer": name} | SCALED)
+
+
+@pytest.mark.parametrize("scale", [{}, {"backbone": 0.1}], ids=["alike", "scaled"])
+@pytest.mark.parametrize("name", ["momentum", "adam", "adamw", "radam", "lamb"])
+def test_a_graph_has_no_sums_of_tuples_for_the_rates(name, scale, graph, monkeypatch):
+    parsed, parse = [], parser.Parser.parse
+
+    def parse_and_list(self):
+        parsed.append(getattr(self.fn, "__name__", ""))
+        return parse(self)
+
+    monkeypatch.setattr(parser.Parser, "parse", parse_and_list)
+    optimizer = optimizers.build(Sizes(), RATES, resolved(**CONFIG | {"optimizer": name, "lr_scale": scale}))
+    optimizer(tuple(ms.Tensor(np.zeros(parameter.shape), ms.float32) for parameter in optimizer.parameters))
+    assert "construct" in parsed and parsed.count("_add_tuple") < 5  # a sum for each of 25 weights takes long
 
 
 @pytest.mark.parametrize("name", NAMES)
