@@ -63,7 +63,8 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
 
     from mslab import cpu_layout
     from mslab.config import load_settings
-    from mslab.training import compiled_layers, optimizers, trainer
+    from mslab.runtime import compiled_layers
+    from mslab.training import optimizers, trainer
 
     network = network_of(job)
     backbone = network.backbone

@@ -774,7 +774,7 @@ MUTANTS = [
     ),
     Mutant(
         "averaged weights take BatchNorm's statistics of this step, not of the one before",
-        "mslab/training/compiled_layers.py",
+        "mslab/runtime/compiled_layers.py",
         '        self.add_prim_attr("side_effect_mem", True)\n',
         "",
         "test_compiled_layers",
@@ -798,7 +798,7 @@ MUTANTS = [
     ),
     Mutant(
         "a block whose construct somebody changed is not replaced by what model.py computes",
-        "mslab/training/compiled_layers.py",
+        "mslab/runtime/compiled_layers.py",
         "    return computed_by(cell) == f",
         "    return computed_by(cell) != f",
         "test_compiled_layers",

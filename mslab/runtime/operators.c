@@ -1,5 +1,5 @@
 /* Operators of a training step on a CPU, float32: BatchNorm (Ioffe & Szegedy 2015), a max-pool, transposed weights,
-   momentum, Adam (Kingma & Ba 2015). compiling.py compiles this file, training/compiled_layers.py and training/optimizers.py call it.
+   momentum, Adam (Kingma & Ba 2015). compiling.py compiles this file, compiled_layers.py and training/optimizers.py call it.
 
    The order in which a channel's numbers of BatchNorm are added up is the same on every CPU and for any number of threads: within an
    image 16 sums side by side, which vectors of any width can hold, then in double precision. */

@@ -23,7 +23,7 @@ from mslab.data.sources import ImageSource, images_of
 from mslab.evaluation import engines
 from mslab.evaluation.engines import Engine
 from mslab.runs.folder import RunFolder
-from mslab.runtime import devices, workers
+from mslab.runtime import compiled_layers, devices, workers
 from mslab.runtime.compiling import CompiledFile
 from mslab.runtime.console import PROSE
 from mslab.runtime.tables import plural
@@ -31,7 +31,7 @@ from mslab.runtime.workers import Group
 from mslab.tasks import layout
 from mslab.tasks.network import network_of
 from mslab.tasks.registry import class_of, task_of
-from mslab.training import compiled_layers, features, finetuning, freezing, learning_rates, losses, zh
+from mslab.training import features, finetuning, freezing, learning_rates, losses, zh
 from mslab.training.callbacks import Callback
 from mslab.training.examining import Examiner, Feed, OfClasses, OfTask
 from mslab.training.monitor import Monitor

@@ -20,8 +20,8 @@ from mindspore import nn, ops
 from trainings import compiled
 
 from mslab import cpu_layout, model
-from mslab.runtime import compiling, devices
-from mslab.training import compiled_layers, freezing
+from mslab.runtime import compiled_layers, compiling, devices
+from mslab.training import freezing
 
 REAL = shutil.which("cc")
 GOOD = f'PATH={os.environ["PATH"]} exec {REAL} "$@"'  # a line of sh
