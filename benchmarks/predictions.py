@@ -55,7 +55,7 @@ def measured(weights: Checkpoint, device: str, batch: int, images: int, repeats:
     batches = [(rng.normal(size=(count, 3, size, size)).astype(np.float32), None) for count in counts]
     full = [ms.Tensor(engines.pad_batch(x, batch)) for x, _ in batches]
     loaded = measuring.build_network(weights)
-    loaded.fold(batch, device)
+    loaded.speed_up(batch, device)
     turns: dict[str, Callable[[], Any]] = {BARE: lambda: [loaded.network(x).asnumpy() for x in full]}
     for name, precision in CONTENDERS:
         try:

@@ -773,6 +773,14 @@ MUTANTS = [
         "values",
     ),
     Mutant(
+        "the compiled BatchNorm takes its own statistics in evaluation",
+        "mslab/runtime/operators.c",
+        "    if (a->fixed)\n",
+        "    if (0)\n",
+        "test_compiled_layers",
+        "values",
+    ),
+    Mutant(
         "averaged weights take BatchNorm's statistics of this step, not of the one before",
         "mslab/runtime/compiled_layers.py",
         '        self.add_prim_attr("side_effect_mem", True)\n',

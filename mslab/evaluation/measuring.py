@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import mindspore as ms
 import numpy as np
 from mindspore import nn
+from mindspore.nn.utils import no_init_parameters
 
 from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
@@ -26,7 +27,7 @@ from mslab.evaluation.engines import pad_batch
 from mslab.files import kind_of
 from mslab.runs import finding
 from mslab.runs import weights as weight_files
-from mslab.runtime import devices, turns
+from mslab.runtime import compiled_layers, devices, turns
 from mslab.runtime.console import Meter
 from mslab.runtime.tables import one_line
 from mslab.runtime.workers import ALONE, Group
@@ -99,6 +100,11 @@ class Loaded:
     info: dict[str, Any]  # the checkpoint's `mslab` entry: image_size, mean, std, stages, profile
     path: Path
 
+    def speed_up(self, batch: int, device: str) -> None:
+        """Change layers on a CPU, for batches of this many images, and compile them if there is a compiler."""
+        self.fold(batch, device)
+        compiled_layers.replace_layers(self.network)
+
     def fold(self, batch: int, device: str) -> None:
         """Change the pool and the layout of small maps on a CPU, for batches of this many images."""
         if device == "cpu" and isinstance(self.network.backbone, model.Backbone):
@@ -159,9 +165,10 @@ def refuse_incomplete(weights: Checkpoint) -> None:
 
 def build_network(weights: Checkpoint) -> Loaded:
     """MindSpore's network with these weights, which refuse_incomplete has accepted."""
-    backbone = weights.network.backbone()
-    head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)
-    network = model.ResNet50(backbone, head)
+    with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
+        backbone = weights.network.backbone()
+        head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)
+        network = model.ResNet50(backbone, head)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
     return Loaded(network, weights.class_names, checkpoint.complete_info(weights), weights.path)
@@ -199,7 +206,7 @@ def evaluate(
     loaded = network_of(weights)
     names = known_classes(loaded, report)
     size, mean, std, resize, mode = (loaded.info[key] for key in PREPROCESSING)
-    loaded.fold(batch_size, chosen_device)
+    loaded.speed_up(batch_size, chosen_device)
     images = relabelled(images_of(report, split), names)
     batches = batching.eval_batches(images, size, mean, std, batch_size, resize=resize, mode=mode)
     network = Mirrored(loaded.network) if tta else loaded.network

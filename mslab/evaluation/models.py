@@ -103,7 +103,7 @@ def of_weights(weights: Checkpoint, device: str, engine: Engine, batch: int | No
 
     if engine.name == "mindspore":
         loaded = measuring.build_network(weights)
-        loaded.fold(batch, device)
+        loaded.speed_up(batch, device)
         runner, heat_map = Runner(engine, batch, mindspore_forward(loaded.network)), None
         if getattr(loaded.network.backbone, "has_maps", True):
             heat_map = mindspore_evidence(loaded.network)

@@ -10,6 +10,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import nn
+from mindspore.nn.utils import no_init_parameters
 
 from mslab import checkpoint
 from mslab.check.label_check import check_labels, nameless
@@ -21,7 +22,7 @@ from mslab.errors import DatasetError
 from mslab.evaluation import task_measuring
 from mslab.evaluation.engines import batch_of, pad_batch
 from mslab.files import finite
-from mslab.runtime import devices
+from mslab.runtime import compiled_layers, devices
 from mslab.runtime.console import Meter
 from mslab.tasks.labels import ImageLabels, LabelSet
 from mslab.tasks.network import network_of, stride_of
@@ -100,7 +101,8 @@ def load(weights: Checkpoint) -> tuple[Task, dict[str, Any], nn.Cell]:
     weights.check()
     info = checkpoint.complete_info(weights)
     task = task_of(info)
-    network = network_of(task, weights.network.backbone(), hidden=weights.hidden)
+    with no_init_parameters():
+        network = network_of(task, weights.network.backbone(), hidden=weights.hidden)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
     return task, info, network
@@ -109,6 +111,7 @@ def load(weights: Checkpoint) -> tuple[Task, dict[str, Any], nn.Cell]:
 def open_task(weights: Checkpoint, batch: int | None = None) -> TaskModel:
     """The network of a file whose task is not classify, on MindSpore's device. Raises CheckpointError."""
     task, info, network = load(weights)
+    compiled_layers.replace_layers(network)
     batch = batch or batch_of(info["image_size"])
     return TaskModel(weights.path, task, info, lambda x: network(ms.Tensor(x)).asnumpy(), stride_of(network), batch)
 

@@ -105,6 +105,7 @@ def work(settings: Settings) -> list[float]:
     import mindspore as ms
 
     from mslab.data import augment
+    from mslab.runtime import compiled_layers
     from mslab.training import build, freezing, losses, optimizers, train_step
 
     config = settings.replace(rescale_train_batch_size_factor=None)  # leaves the batch size unchanged
@@ -113,7 +114,7 @@ def work(settings: Settings) -> list[float]:
     task = None if config.task == tasks.CLASSIFY else task_for(config)
     network = build.new_network(config) if task is None else task_network(task, config)
     build.apply_cpu_layout(network, config, config.device)
-    build.compile_layers(network, config, config.device)
+    compiled_layers.replace_layers(network)
     freezing.apply(network, freezing.frozen([p.name for p in network.get_parameters()], config))
     rng, size = np.random.default_rng(0), augment.sizes(config)[0]
     images = ms.Tensor(rng.normal(size=(config.batch_size, 3, size, size)).astype(np.float32))

@@ -1,8 +1,8 @@
-"""Layers of the training step on a CPU, compiled from runtime/operators.c.
+"""Layers of training and evaluation on a CPU, compiled from operators.c.
 
 MindSpore's own BatchNorm and max-pool (oneDNN 2.2) compute number by number there, and its 1x1 convolutions read large
-weights in an order that suits no cache. With these a training step of ResNet-50 takes 0.9 of the time or less. Values
-and gradients are equal up to rounding, the pool's bits for finite numbers are the same.
+weights in an order that suits no cache. With these a training step of ResNet-50 takes 0.9 of the time or less, and an
+evaluation 0.7. Values and gradients are equal up to rounding, the pool's bits for finite numbers are the same.
 """
 
 import functools
@@ -28,11 +28,12 @@ SIGNATURE = (
 )
 
 
-class TrainingBatchNorm(ops.Custom):
+class BatchNormOperator(ops.Custom):
     """(x, gamma, beta, running mean, running variance, settings) -> (y, mean, deviation), (N, C, H, W) and (C,).
 
     It updates the running mean and variance in place. MindSpore is told so, as with its own BatchNorm: other operators
-    of a graph read them (EMA), before or after. `settings`: eps, part of the batch in them, threads, 1 for ReLU on y.
+    of a graph read them (EMA), before or after. `settings`: eps, part of the batch in them, threads, 1 for ReLU on y,
+    1 for evaluation: then it takes the running mean and variance, and changes nothing.
     """
 
     __mindspore_signature__, FUNCTION = SIGNATURE, "batch_norm"
@@ -60,7 +61,7 @@ class TrainingBatchNorm(ops.Custom):
         return bprop
 
 
-class TrainingBatchNormAdded(TrainingBatchNorm):
+class BatchNormAddOperator(BatchNormOperator):
     """The same with one more input, a shortcut (N, C, H, W), which is added to y."""
 
     __mindspore_signature__, FUNCTION = (*SIGNATURE, signature.make_sig("shortcut")), "batch_norm_add"
@@ -81,23 +82,25 @@ class TrainingBatchNormAdded(TrainingBatchNorm):
 
 
 class CompiledBatchNorm(nn.Cell):
-    """An nn.BatchNorm2d whose training mode is that of runtime/operators.c. (N, C, H, W) -> (N, C, H, W), float32."""
+    """An nn.BatchNorm2d by runtime/operators.c. (N, C, H, W) -> (N, C, H, W), float32."""
 
-    RELU, OPERATOR = 0, TrainingBatchNorm
+    RELU, OPERATOR = 0, BatchNormOperator
 
     def __init__(self, norm: nn.BatchNorm2d, library: Path) -> None:
         super().__init__(auto_prefix=False)
-        self.norm, self.training_mode = norm, self.OPERATOR(library)
+        self.norm, self.operator = norm, self.OPERATOR(library)
         self.moving_mean, self.moving_variance = norm.moving_mean, norm.moving_variance  # where others look for them
         self.gamma, self.beta = norm.gamma, norm.beta
-        self.settings = Tensor([norm.eps, norm.momentum, cores(), self.RELU], ms.float32)
+        self.of_batch, self.fixed = (
+            Tensor([norm.eps, norm.momentum, cores(), self.RELU, fixed], ms.float32) for fixed in (0, 1)
+        )
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.train(x) if self.norm.training else self.norm(x)
+        return self.compute(x)
 
-    def train(self, x: Tensor, *shortcut: Tensor) -> Tensor:
-        statistics = self.moving_mean, self.moving_variance
-        return self.training_mode(x, self.gamma, self.beta, *statistics, self.settings, *shortcut)[0]
+    def compute(self, x: Tensor, *shortcut: Tensor) -> Tensor:
+        settings = self.of_batch if self.norm.training else self.fixed
+        return self.operator(x, self.gamma, self.beta, self.moving_mean, self.moving_variance, settings, *shortcut)[0]
 
 
 class NormReLU(CompiledBatchNorm):
@@ -105,17 +108,14 @@ class NormReLU(CompiledBatchNorm):
 
     RELU = 1
 
-    def construct(self, x: Tensor) -> Tensor:
-        return self.train(x) if self.norm.training else ops.relu(self.norm(x))
-
 
 class NormAddReLU(CompiledBatchNorm):
     """A BatchNorm, to which a shortcut is added, then ReLU. Two times (N, C, H, W) -> (N, C, H, W)."""
 
-    RELU, OPERATOR = 1, TrainingBatchNormAdded
+    RELU, OPERATOR = 1, BatchNormAddOperator
 
     def construct(self, x: Tensor, shortcut: Tensor) -> Tensor:  # type: ignore[override]
-        return self.train(x, shortcut) if self.norm.training else ops.relu(self.norm(x) + shortcut)
+        return self.compute(x, shortcut)
 
 
 class CompiledBlock(nn.Cell):
@@ -285,7 +285,12 @@ def reads_pages(cell: nn.Cell) -> bool:
 
 
 def replace_layers(network: nn.Cell) -> CompiledFile:
-    """Replace BatchNorm, blocks, pools and convolutions by compiled ones where they fit, if there is a library."""
+    """Replace BatchNorm, blocks, pools and convolutions by compiled ones where they fit, if there is a library.
+
+    In a graph on a CPU only: MindSpore's device and mode have to be set before.
+    """
+    if ms.get_context("device_target") != "CPU" or ms.get_context("mode") != ms.GRAPH_MODE:
+        return CompiledFile(None)
     library = compiling.library()
     if library.file is not None:
         replace_cells(network, plain, functools.partial(CompiledBatchNorm, library=library.file))

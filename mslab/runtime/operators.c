@@ -33,7 +33,7 @@ typedef struct Call { /* a tensor's channels, and what is computed of each */
     int64_t images, channels, pixels, block;
     const float *x, *dy, *gamma, *beta, *shortcut; /* shortcut: what is added to y, or none */
     float eps, part; /* part: of the batch in the running mean and variance */
-    int relu; /* whether y ends with ReLU */
+    int relu, fixed; /* whether y ends with ReLU; whether it takes the running mean and variance, as in evaluation */
     float *running_mean, *running_variance, *mean, *deviation, *y, *dx, *dgamma, *dbeta, *dshortcut;
     atomic_llong next; /* the first channel that no thread has taken */
 } Call;
@@ -80,9 +80,8 @@ INLINE double products_of(const float *dy, const float *x, float mean, int64_t n
     return sum;
 }
 
-/* y = (x - mean) / deviation * gamma + beta, and the shortcut and ReLU. Channel by channel within an image, as they are in
-   memory. */
-FOR_EACH_CPU static void forward(const Call *a, int64_t from, int64_t to) {
+/* The batch's mean and deviation, of which the running ones take a part. */
+INLINE void measure(const Call *a, int64_t from, int64_t to) {
     const double count = (double)a->images * a->pixels;
     double sums[to - from], squares[to - from];
     for (int64_t c = from; c < to; c++) sums[c - from] = squares[c - from] = 0;
@@ -99,6 +98,16 @@ FOR_EACH_CPU static void forward(const Call *a, int64_t from, int64_t to) {
         a->running_mean[c] += a->part * (a->mean[c] - a->running_mean[c]);
         a->running_variance[c] += a->part * (unbiased - a->running_variance[c]);
     }
+}
+
+/* y = (x - mean) / deviation * gamma + beta, and the shortcut and ReLU. Channel by channel within an image, as they are in
+   memory. */
+FOR_EACH_CPU static void forward(const Call *a, int64_t from, int64_t to) {
+    if (a->fixed)
+        for (int64_t c = from; c < to; c++)
+            a->mean[c] = a->running_mean[c], a->deviation[c] = sqrt((double)a->running_variance[c] + a->eps);
+    else
+        measure(a, from, to);
     for (int64_t n = 0; n < a->images; n++)
         for (int64_t c = from; c < to; c++) {
             const int64_t at = (n * a->channels + c) * a->pixels;
@@ -114,8 +123,8 @@ FOR_EACH_CPU static void forward(const Call *a, int64_t from, int64_t to) {
 }
 
 /* dbeta = sum of dy; dgamma = sum of dy (x - mean) / deviation;
-   dx = gamma / deviation (dy - mean of dy - (x - mean) / deviation * dgamma / count).
-   With ReLU dy is 0 where y is; that is the shortcut's gradient, too. */
+   dx = gamma / deviation (dy - mean of dy - (x - mean) / deviation * dgamma / count),
+   or, if mean and deviation are fixed, gamma / deviation dy. With ReLU dy is 0 where y is; that is the shortcut's gradient, too. */
 FOR_EACH_CPU static void backward(const Call *a, int64_t from, int64_t to) {
     const double count = (double)a->images * a->pixels;
     double sums[to - from], products[to - from];
@@ -142,7 +151,7 @@ FOR_EACH_CPU static void backward(const Call *a, int64_t from, int64_t to) {
             const int64_t at = (n * a->channels + c) * a->pixels;
             const float *x = a->x + at, *dy = (a->relu ? a->dshortcut : a->dy) + at;
             const float mean = a->mean[c], deviation = a->deviation[c], scale = a->gamma[c] / deviation;
-            const float of_dy = a->dbeta[c] / count, of_x = a->dgamma[c] / count / deviation;
+            const float of_dy = a->fixed ? 0 : a->dbeta[c] / count, of_x = a->fixed ? 0 : a->dgamma[c] / count / deviation;
             float *dx = a->dx + at;
             for (int64_t i = 0; i < a->pixels; i++) dx[i] = (dy[i] - of_dy - (x[i] - mean) * of_x) * scale;
         }
@@ -306,11 +315,11 @@ static int run(Call *a, int threads) {
 
 /* inputs x, gamma, beta, running mean and variance, settings, and, if it is added, the shortcut; outputs y, mean, deviation */
 int batch_norm(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
-    const float *settings = at[5]; /* eps, part, threads, relu */
+    const float *settings = at[5]; /* eps, part, threads, relu, fixed */
     void **out = at + count - 3;
     Call a = {.work = forward, .images = shapes[0][0], .channels = shapes[0][1], .pixels = shapes[0][2] * shapes[0][3]};
     a.x = at[0], a.gamma = at[1], a.beta = at[2], a.running_mean = at[3], a.running_variance = at[4];
-    a.eps = settings[0], a.part = settings[1], a.relu = settings[3];
+    a.eps = settings[0], a.part = settings[1], a.relu = settings[3], a.fixed = settings[4];
     a.shortcut = count > 9 ? at[6] : NULL;
     a.y = out[0], a.mean = out[1], a.deviation = out[2];
     return run(&a, settings[2]);
@@ -320,7 +329,7 @@ int batch_norm(int count, void **at, int *ndims, int64_t **shapes, const char **
 int batch_norm_gradient(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
     const float *settings = at[5];
     Call a = {.work = backward, .images = shapes[0][0], .channels = shapes[0][1], .pixels = shapes[0][2] * shapes[0][3]};
-    a.x = at[0], a.dy = at[1], a.gamma = at[2], a.mean = at[3], a.deviation = at[4], a.y = at[6], a.relu = settings[3];
+    a.x = at[0], a.dy = at[1], a.gamma = at[2], a.mean = at[3], a.deviation = at[4], a.y = at[6], a.relu = settings[3], a.fixed = settings[4];
     a.dx = at[7], a.dgamma = at[8], a.dbeta = at[9];
     a.dshortcut = count > 10 ? at[10] : at[7]; /* dx is written later */
     return run(&a, settings[2]);

@@ -24,7 +24,6 @@ from mslab.evaluation import engines
 from mslab.evaluation.engines import Engine
 from mslab.runs.folder import RunFolder
 from mslab.runtime import compiled_layers, devices, workers
-from mslab.runtime.compiling import CompiledFile
 from mslab.runtime.console import PROSE
 from mslab.runtime.tables import plural
 from mslab.runtime.workers import Group
@@ -105,7 +104,7 @@ def build_network(
     apply_cpu_layout(network, settings, run.device)
     if settings.sync_bn and group.size > 1:
         workers.synchronise(network, group)
-    library = compile_layers(network, settings, run.device)
+    library = compiled_layers.replace_layers(network)
     if library.problem and group.rank == 0 and not run.epochs_done:
         log.info(f"note: training takes some 20 % longer with MindSpore's operators: {library.problem}; {library.fix}")
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
@@ -125,13 +124,6 @@ def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
     crop, _, eval_crop = augment.sizes(settings)
     batch = math.gcd(settings.batch_size, batching.eval_batch_size(settings))
     cpu_layout.stack_small_maps(network.backbone, batch, {crop, eval_crop}, cores(), most)
-
-
-def compile_layers(network: nn.Cell, settings: Settings, device: str) -> CompiledFile:
-    """On a CPU, replace layers by compiled ones, if there is a compiler."""
-    if device != "cpu" or settings.mode != "graph":
-        return CompiledFile(None)
-    return compiled_layers.replace_layers(network)
 
 
 def new_network(settings: Settings, labels: LabelFeed | None = None) -> nn.Cell:

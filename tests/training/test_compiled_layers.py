@@ -20,6 +20,7 @@ from mindspore import nn, ops
 from trainings import compiled
 
 from mslab import cpu_layout, model
+from mslab.evaluation import measuring
 from mslab.runtime import compiled_layers, compiling, devices
 from mslab.training import freezing
 
@@ -29,7 +30,7 @@ with_compiler = pytest.mark.skipif(not REAL, reason="there is no C compiler")
 SHAPES = [(4, 3, 5, 7), (2, 24, 4, 64), (9, 1, 1, 1), (1, 5, 3, 3), (3, 33, 17, 17), (2, 256, 2, 16), (8, 7, 64, 64)]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def start():
     devices.start("cpu", "graph", 1)
 
@@ -42,7 +43,7 @@ def norm_of(channels, rng, **settings):
     return norm
 
 
-def expected_of(x, dy, norm):
+def expected_of(x, dy, norm, training):
     """In float64: y, dx, dgamma, dbeta, running mean and variance, (N, C, H, W) and (C,)."""
     x, dy = x.astype(np.float64), dy.astype(np.float64)
     over, count = (0, 2, 3), x.size // x.shape[1]
@@ -50,9 +51,15 @@ def expected_of(x, dy, norm):
         parameter.asnumpy().astype(np.float64)
         for parameter in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
     )
+    scale = gamma[:, None, None]
+    if not training:
+        deviation = np.sqrt(variance + norm.eps)[:, None, None]
+        normal = (x - mean[:, None, None]) / deviation
+        y, sums = normal * scale + beta[:, None, None], [(dy * normal).sum(over), dy.sum(over)]
+        return [y, dy * scale / deviation, *sums, mean, variance]
     centred = x - x.mean(over, keepdims=True)
     deviation = np.sqrt(x.var(over, keepdims=True) + norm.eps)
-    normal, scale = centred / deviation, gamma[:, None, None]
+    normal = centred / deviation
     dgamma, dbeta = (dy * normal).sum(over), dy.sum(over)
     dx = scale / deviation * (dy - dbeta[:, None, None] / count - normal * dgamma[:, None, None] / count)
     unbiased = x.var(over) * count / max(count - 1, 1)
@@ -72,14 +79,15 @@ class Inner(nn.Cell):
 
 
 @with_compiler
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_values_gradients_and_statistics_are_right(start, shape):
+def test_values_gradients_and_statistics_are_right(shape, training):
     rng = np.random.default_rng(0)
     x, dy = rng.normal(3, 2, shape).astype(np.float32), rng.normal(size=shape).astype(np.float32)
     plain = norm_of(shape[1], rng, eps=1e-3, momentum=0.7)
-    expected = expected_of(x, dy, plain)
+    expected = expected_of(x, dy, plain, training)
     compiled = compiled_layers.CompiledBatchNorm(plain, compiling.library().file)
-    y = compiled.set_train()(ms.Tensor(x)).asnumpy()
+    y = compiled.set_train(training)(ms.Tensor(x)).asnumpy()
     running = [plain.moving_mean.asnumpy().copy(), plain.moving_variance.asnumpy().copy()]  # before the next call
     weights = ms.ParameterTuple([plain.gamma, plain.beta])
     dx, (dgamma, dbeta) = ms.grad(Inner(compiled), 0, weights)(ms.Tensor(x), ms.Tensor(dy))
@@ -120,7 +128,7 @@ def test_every_instruction_set_gives_the_same_bits(tmp_path):
 
 
 @with_compiler
-def test_not_a_number_stays_in_its_channel(start):
+def test_not_a_number_stays_in_its_channel():
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
     x[1, 1, 2, 2] = np.nan
     norm = nn.BatchNorm2d(3)
@@ -144,7 +152,7 @@ class Reading(nn.Cell):
 
 
 @with_compiler
-def test_operators_before_and_after_it_read_the_statistics_of_their_moment(start):
+def test_operators_before_and_after_it_read_the_statistics_of_their_moment():
     norm = compiled_layers.CompiledBatchNorm(nn.BatchNorm2d(3), compiling.library().file)
     before, after, _ = Reading(norm).set_train()(ms.Tensor(np.ones((2, 3, 4, 4)), ms.float32))
     assert before.asnumpy().tolist() == [0, 0, 0] and np.allclose(after.asnumpy(), 0.1)
@@ -161,7 +169,7 @@ class Two(nn.Cell):
 
 
 @with_compiler
-def test_names_evaluation_and_frozen_layers_are_as_before(start):
+def test_names_evaluation_and_frozen_layers_are_as_before():
     plain, network = Two(), Two()  # a network that was called keeps its graph
     for old, new in zip(plain.get_parameters(), network.get_parameters(), strict=True):
         new.set_data(ms.Tensor(old.asnumpy()))
@@ -170,7 +178,7 @@ def test_names_evaluation_and_frozen_layers_are_as_before(start):
     before = plain.set_train(False)(x).asnumpy()
     assert compiled_layers.replace_layers(network).file
     assert [parameter.name for parameter in network.get_parameters()] == names
-    assert np.array_equal(network.set_train(False)(x).asnumpy(), before)
+    np.testing.assert_allclose(network.set_train(False)(x).asnumpy(), before, atol=1e-5)
     kinds = [type(cell).__name__ for cell in (network.backbone[1], network.head[0], network.head[1])]
     assert kinds == ["CompiledBatchNorm", "CompiledBatchNorm", "BatchNorm2d"]  # the last never takes the batch's
     freezing.apply(network, frozenset(name for name in names if name.startswith("backbone")))
@@ -289,7 +297,7 @@ def small(block="bottleneck"):
 
 @with_compiler
 @pytest.mark.parametrize("block", model.BLOCKS)
-def test_a_compiled_block_has_the_bits_of_its_parts(start, block, monkeypatch):
+def test_a_compiled_block_has_the_bits_of_its_parts(block, monkeypatch):
     rng = np.random.default_rng(0)
     x = ms.Tensor(rng.normal(size=(4, 3, 32, 32)), ms.float32)
     backbones = [small(block), small(block)]
@@ -330,7 +338,7 @@ def test_a_block_that_somebody_changed_computes_what_they_wrote(monkeypatch):
 
 
 @with_compiler
-def test_frozen_statistics_in_a_compiled_block_stay(start):
+def test_frozen_statistics_in_a_compiled_block_stay():
     network = model.ResNet50(small(), model.resnet50_head(2, 32))
     assert compiled_blocks(network) == 3
     freezing.apply(network, frozenset(name for name in network.parameters_dict() if name.startswith("layer1")))
@@ -354,7 +362,7 @@ def pooled(pool, x, dy=None):
 
 @with_compiler
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_the_pools_bits_are_those_of_mindspore(start, padding):
+def test_the_pools_bits_are_those_of_mindspore(padding):
     plain = PADDINGS[padding]()
     compiled = compiled_layers.CompiledMaxPool(plain, compiling.library().file)
     rng = np.random.default_rng(0)
@@ -366,7 +374,7 @@ def test_the_pools_bits_are_those_of_mindspore(start, padding):
 
 
 @with_compiler
-def test_not_a_number_stays_in_the_pools_windows(start):
+def test_not_a_number_stays_in_the_pools_windows():
     x = np.zeros((1, 1, 6, 6), np.float32)
     x[0, 0, 2, 2], x[0, 0, 2, 4] = np.nan, 5
     compiled = compiled_layers.CompiledMaxPool(cpu_layout.PaddedPool(), compiling.library().file)
@@ -390,7 +398,7 @@ POINTWISE = [(2, 1024, 33, 4, 6), (1, 2048, 70, 1, 1), (3, 3072, 5, 2, 9)]  # im
 
 @with_compiler
 @pytest.mark.parametrize("sizes", POINTWISE, ids=str)
-def test_the_convolutions_values_and_gradients_are_those_of_mindspore(start, sizes):
+def test_the_convolutions_values_and_gradients_are_those_of_mindspore(sizes):
     images, channels, outputs, height, width = sizes
     rng = np.random.default_rng(0)
     x = ms.Tensor(rng.normal(size=(images, channels, height, width)), ms.float32)
@@ -437,13 +445,13 @@ class Centred(nn.Cell):
 
 
 @with_compiler
-def test_a_network_finds_the_weights_of_compiled_layers(start):
+def test_a_network_finds_the_weights_of_compiled_layers():
     network = Centred()
     compiled_layers.replace_layers(network)
     assert network.set_train()(ms.Tensor(np.ones((1, 1024, 2, 2)), ms.float32)).shape == (1, 2, 2, 2)
 
 
-def test_layers_with_names_are_replaced(start):
+def test_layers_with_names_are_replaced():
     network = nn.SequentialCell(OrderedDict(norm0=nn.BatchNorm2d(3), relu0=nn.ReLU()))
     names = [parameter.name for parameter in network.get_parameters()]
     compiled_layers.replace_layers(network)
@@ -560,3 +568,15 @@ def test_training_works_without_and_says_so(squares, inside):
 def test_training_takes_the_compiled_one_and_the_manifest_says_so(finished, squares):
     run = finished(compiled(squares)).run
     assert manifest(run)["environment"]["cpu"]["batch_norm"] == "compiled" and "BatchNorm" not in log(run)
+
+
+@with_compiler
+def test_evaluation_takes_the_compiled_one_too(finished, squares):
+    run = finished(compiled(squares)).run
+    loaded = measuring.load_network(run)
+    loaded.speed_up(4, "cpu")
+    norms = [cell for _, cell in loaded.network.cells_and_names() if isinstance(cell, nn.BatchNorm2d)]
+    fast = [cell for _, cell in loaded.network.cells_and_names() if isinstance(cell, compiled_layers.CompiledBatchNorm)]
+    assert len(fast) == len(norms) > 0
+    again = measuring.evaluate(run, squares / "three" / "val", device="cpu")["loss"]
+    assert again == pytest.approx(json.loads((Path(run) / "eval.json").read_text())["loss"], rel=1e-5)
