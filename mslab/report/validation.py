@@ -187,8 +187,8 @@ def image_rows(
     originals = gradcam.thumbnails(inspection.images, index)
     x = gradcam.network_input(trained.info, inspection.images, index)
     pixels = gradcam.as_pixels(trained.info, x)
-    classes = (inspection.predicted, inspection.labels)
-    heat = [gradcam.heat_maps(trained, x, c[index]) for c in classes] if trained.heat_map else None
+    classes = np.concatenate([inspection.predicted[index], inspection.labels[index]])
+    heat = np.split(gradcam.heat_maps(trained, np.concatenate([x, x]), classes), 2) if trained.heat_map else None
     rows = []
     for row, i in enumerate(index):
         predicted, true = int(inspection.predicted[i]), int(inspection.labels[i])
