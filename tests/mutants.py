@@ -837,6 +837,14 @@ MUTANTS = [
         "one_pass_over",
     ),
     Mutant(
+        "a step's learning rates are no sums of tuples, which take long to compile",
+        "mslab/training/optimizers.py",
+        "optimizer.map_(ops.partial(first, optimizer.get_lr()), optimizer.parameters)",
+        "(optimizer.get_lr(),) * len(optimizer.parameters)",
+        "test_optimizers",
+        "sums_of_tuples",
+    ),
+    Mutant(
         "a library that was cut off does not kill the process that would load it",
         "mslab/runtime/compiling.py",
         "if intact(file) and loads(file):",
