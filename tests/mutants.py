@@ -869,8 +869,8 @@ MUTANTS = [
     Mutant(
         "a stacked pixel's neighbours are those of its own image",
         "mslab/cpu_layout.py",
-        "apart = (1, x.shape[3] // x.shape[2])",
-        "apart = (1, 1)",
+        "(1, 1, apart, apart), (1, 1, 1, apart)",
+        "(1, 1, 1, 1), (1, 1, 1, 1)",
         "test_stacking",
     ),
     Mutant(

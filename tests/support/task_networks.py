@@ -51,5 +51,5 @@ def save(task: str, file: Path, names: list[str] | None = None, options: dict | 
 
 
 def huge(array: np.ndarray) -> np.ndarray:
-    """Finite weights with which the network overflows."""
-    return np.full_like(array, 1e30)
+    """Finite weights with which the network overflows, whatever the image: small positive maps, large kernels."""
+    return np.full_like(array, 1e38 if array.ndim > 1 else 0.5)
