@@ -1,4 +1,4 @@
-/* Operators of a training step on a CPU, float32: BatchNorm (Ioffe & Szegedy 2015), a max-pool, transposed weights,
+/* Operators of training and evaluation on a CPU, float32: BatchNorm (Ioffe & Szegedy 2015), a max-pool, transposed weights,
    momentum, Adam (Kingma & Ba 2015). compiling.py compiles this file, compiled_layers.py and training/optimizers.py call it.
 
    The order in which a channel's numbers of BatchNorm are added up is the same on every CPU and for any number of threads: within an
