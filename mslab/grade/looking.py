@@ -294,7 +294,6 @@ class SubmittedNetworks:
         the compiled backbone of the first, and only its head is compiled.
         """
         import mindspore as ms
-        from mindspore.nn.utils import no_init_parameters
 
         from mslab import model
         from mslab.evaluation import engines, measuring, task_models
@@ -308,17 +307,16 @@ class SubmittedNetworks:
             rows = [network(ms.Tensor(engines.pad_batch(x, batch))).asnumpy()[: len(x)] for x in batches]
             return np.concatenate(rows).astype(np.float32)
         key = json.dumps([weights.network.record(), info["image_size"]])
-        with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
-            if backbone := self.compiled.get(key):  # no second one beside it: memory may be short
-                head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)
-                checkpoint.load_exactly(backbone.parameters_dict(), weights.backbone, path, "backbone")
-                checkpoint.load_exactly(head.parameters_dict(), weights.head, path, "head")
-                head.set_train(False)
-            else:
-                loaded = measuring.network_of(weights)
-                loaded.fold(batch, "cpu")
-                backbone, head = loaded.network.backbone, loaded.network.head
-                self.compiled[key] = backbone
+        if backbone := self.compiled.get(key):  # no second one beside it: memory may be short
+            head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)
+            checkpoint.load_exactly(backbone.parameters_dict(), weights.backbone, path, "backbone")
+            checkpoint.load_exactly(head.parameters_dict(), weights.head, path, "head")
+            head.set_train(False)
+        else:
+            loaded = measuring.network_of(weights)
+            loaded.fold(batch, "cpu")
+            backbone, head = loaded.network.backbone, loaded.network.head
+            self.compiled[key] = backbone
         del weights
         rows = [head(backbone(ms.Tensor(engines.pad_batch(x, batch)))).asnumpy()[: len(x)] for x in batches]
         return np.concatenate(rows).astype(np.float32)

@@ -329,7 +329,8 @@ int batch_norm(int count, void **at, int *ndims, int64_t **shapes, const char **
 int batch_norm_gradient(int count, void **at, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra) {
     const float *settings = at[5];
     Call a = {.work = backward, .images = shapes[0][0], .channels = shapes[0][1], .pixels = shapes[0][2] * shapes[0][3]};
-    a.x = at[0], a.dy = at[1], a.gamma = at[2], a.mean = at[3], a.deviation = at[4], a.y = at[6], a.relu = settings[3], a.fixed = settings[4];
+    a.x = at[0], a.dy = at[1], a.gamma = at[2], a.mean = at[3], a.deviation = at[4], a.y = at[6];
+    a.relu = settings[3], a.fixed = settings[4];
     a.dx = at[7], a.dgamma = at[8], a.dbeta = at[9];
     a.dshortcut = count > 10 ? at[10] : at[7]; /* dx is written later */
     return run(&a, settings[2]);

@@ -15,12 +15,13 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
+import task_networks
 from helpers import PROJECT, log, manifest, newest, process
 from mindspore import nn, ops
 from trainings import compiled
 
-from mslab import cpu_layout, model
-from mslab.evaluation import measuring
+from mslab import checkpoint, cpu_layout, model
+from mslab.evaluation import measuring, models, task_models
 from mslab.runtime import compiled_layers, compiling, devices
 from mslab.training import freezing
 
@@ -571,12 +572,20 @@ def test_training_takes_the_compiled_one_and_the_manifest_says_so(finished, squa
 
 
 @with_compiler
-def test_evaluation_takes_the_compiled_one_too(finished, squares):
-    run = finished(compiled(squares)).run
-    loaded = measuring.load_network(run)
-    loaded.speed_up(4, "cpu")
-    norms = [cell for _, cell in loaded.network.cells_and_names() if isinstance(cell, nn.BatchNorm2d)]
-    fast = [cell for _, cell in loaded.network.cells_and_names() if isinstance(cell, compiled_layers.CompiledBatchNorm)]
-    assert len(fast) == len(norms) > 0
+def test_evaluation_takes_the_compiled_one_too(finished, squares, monkeypatch, tmp_path):
+    run, replaced, replace = finished(compiled(squares)).run, [], compiled_layers.replace_layers
+
+    def replace_and_list(network):
+        library = replace(network)
+        cells = [cell for _, cell in network.cells_and_names()]
+        norms = sum(isinstance(cell, nn.BatchNorm2d) for cell in cells)
+        replaced.append(sum(isinstance(cell, compiled_layers.CompiledBatchNorm) for cell in cells) == norms > 0)
+        return library
+
+    monkeypatch.setattr(compiled_layers, "replace_layers", replace_and_list)
+    models.open_weights(run, "cpu", engine="mindspore")
+    task_models.open_task(checkpoint.read(task_networks.save("detect", tmp_path / "net.ckpt")))
+    assert replaced == [True, True]
     again = measuring.evaluate(run, squares / "three" / "val", device="cpu")["loss"]
     assert again == pytest.approx(json.loads((Path(run) / "eval.json").read_text())["loss"], rel=1e-5)
+    assert replaced == [True, True, True]

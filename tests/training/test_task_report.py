@@ -124,8 +124,8 @@ def test_lost_figures_are_measured_again(run):
     assert "eval.json was missing" in text
     again = json.loads((run / "eval.json").read_text())
     assert list(again) == list(before) and again["by_name"].keys() == before["by_name"].keys()
-    for name, figures in again["by_name"].items():
-        assert figures == pytest.approx(before["by_name"][name], rel=1e-5, nan_ok=True), name
+    for name, figures in again["by_name"].items():  # the run trained in PYNATIVE, which rounds otherwise
+        assert figures == pytest.approx(before["by_name"][name], rel=1e-5), name
     assert again["loss"] == pytest.approx(before["loss"], rel=1e-5)
 
 
